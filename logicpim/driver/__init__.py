@@ -1,0 +1,1 @@
+"""The runtime: lays a model out in the memory spaces and runs it over a device."""

@@ -1,0 +1,1 @@
+"""The gateware, in the order of the data path."""

@@ -1,0 +1,1 @@
+"""The DRAM controller: commands, refresh and bundle ownership."""

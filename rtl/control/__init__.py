@@ -1,0 +1,1 @@
+"""The operation controller: instruction queue, decoder and sequencing."""

@@ -1,0 +1,1 @@
+"""From a configuration to Verilog and its companions, equal modules emitted once."""

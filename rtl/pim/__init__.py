@@ -1,0 +1,1 @@
+"""The GEMM module: operand decoding, processing units, accumulators and buffers."""

@@ -1,0 +1,1 @@
+"""The TSV interface: I/O buffer, gearbox and path switch."""

@@ -1,0 +1,1 @@
+"""Simulation: the golden model, the DRAM and its checker, benches and harnesses."""

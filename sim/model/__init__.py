@@ -1,0 +1,1 @@
+"""The golden model: bit-exact arithmetic in numpy, independent of the gateware."""

@@ -1,0 +1,1 @@
+"""The generated Verilog as a device: C++ harness, build and binding."""

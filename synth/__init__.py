@@ -1,0 +1,1 @@
+"""Synthesis flows and targets: boards and standard cells."""
