@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The configuration: one frozen object from which hardware, model and driver derive everything.
+
+Nothing below this module knows a number that is not here or in a DRAM row.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+
+from .dram import TIMINGS, Organisation, Timing
+from .errors import ConfigError
+
+ELEMENT_BITS = 16
+
+
+def _power_of_two(name: str, value, least: int, most: int) -> None:
+    if not isinstance(value, int) or value & (value - 1) or not least <= value <= most:
+        raise ConfigError(f"{name} must be a power of two from {least} to {most}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """The array of processing units of one GEMM module.
+
+    Parameters
+    ----------
+    tokens, rows, depth : int
+        M x N x K of the tile: ``tokens * rows`` dot-product units, each ``depth`` wide.
+    groups : int
+        Groups of ``tokens`` whose accumulators are resident at once, so that one pass over the
+        weights serves ``groups * tokens`` tokens.
+    lanes : int
+        Partial sums an output element is accumulated in; beat ``b`` of its reduction goes to
+        lane ``b % lanes``. A rule of the arithmetic, not only of the pipeline.
+    """
+
+    tokens: int = 8
+    rows: int = 8
+    depth: int = 8
+    groups: int = 4
+    lanes: int = 4
+
+    @property
+    def macs(self) -> int:
+        return self.tokens * self.rows * self.depth
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens served by one pass over the weights."""
+        return self.tokens * self.groups
+
+    def check(self) -> None:
+        _power_of_two("tile.tokens", self.tokens, 1, 32)
+        _power_of_two("tile.rows", self.rows, 2, 64)
+        _power_of_two("tile.depth", self.depth, 4, 32)
+        _power_of_two("tile.groups", self.groups, 1, 16)
+        if self.lanes != 4:
+            raise ConfigError(f"tile.lanes is {self.lanes!r}, but the arithmetic is defined for 4")
+        if self.depth % self.rows:
+            raise ConfigError(f"tile.rows {self.rows} must divide tile.depth {self.depth}: the "
+                              f"results of one row block fill a whole part of a granule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A legal configuration; construction refuses an illegal one with the rule it breaks.
+
+    Parameters
+    ----------
+    name : str
+        What artefacts are called.
+    channels : int
+        Pseudo channels, each with a GEMM module.
+    tile : Tile
+    dram : Organisation
+    timing : str
+        Name of the DRAM speed grade, see :data:`logicpim.spec.dram.TIMINGS`.
+    timing_overrides : dict
+        Timing rows to replace, in nCK.
+    refresh : bool
+        Whether the DRAM controller refreshes (off only to measure its cost).
+    input_buffer_bytes, temp_buffer_bytes : int
+        The operand and the result buffer.
+    word_fifo : int
+        Bundle words the weight buffer holds between TSV and tile.
+    queue_depth : int
+        Instructions the queue holds.
+    host_burst : int
+        Host accesses to one open row served in a row before the row is closed.
+    """
+
+    name: str = "custom"
+    channels: int = 1
+    tile: Tile = field(default_factory=Tile)
+    dram: Organisation = field(default_factory=Organisation)
+    timing: str = "hbm3-5.2"
+    timing_overrides: dict[str, int] = field(default_factory=dict, hash=False)
+    refresh: bool = True
+    input_buffer_bytes: int = 1 << 20
+    temp_buffer_bytes: int = 1 << 20
+    word_fifo: int = 16
+    queue_depth: int = 8
+    host_burst: int = 32
+
+    def __post_init__(self):
+        self.tile.check()
+        self.dram.check()
+        _power_of_two("channels", self.channels, 1, 64)
+        _power_of_two("word_fifo", self.word_fifo, 4, 256)
+        _power_of_two("queue_depth", self.queue_depth, 2, 256)
+        _power_of_two("host_burst", self.host_burst, 1, 1024)
+        if not isinstance(self.refresh, bool):
+            raise ConfigError(f"refresh must be true or false, not {self.refresh!r}")
+        if self.dram.bundle_banks != self.tile.rows:
+            raise ConfigError(f"dram.bundle_banks {self.dram.bundle_banks} must equal tile.rows "
+                              f"{self.tile.rows}: each bank of a bundle feeds one row of the tile")
+        for name in ("input_buffer_bytes", "temp_buffer_bytes"):
+            _power_of_two(name, getattr(self, name), 4 * self.line_bytes, 1 << 26)
+        if self.timing not in TIMINGS:
+            raise ConfigError(f"unknown timing {self.timing!r}; known are {', '.join(TIMINGS)}")
+        t = self.dram_timing
+        if t.nREFI <= t.nRFC + 4 * (t.nRAS + t.nRP) + 4 * self.dram.columns:
+            raise ConfigError(f"nREFI {t.nREFI} leaves no time for a row between refreshes of "
+                              f"{t.nRFC} nCK")
+
+    # -- the DRAM ------------------------------------------------------------------------
+
+    @cached_property
+    def dram_timing(self) -> Timing:
+        """The speed grade with the overrides applied."""
+        return TIMINGS[self.timing].with_overrides(self.timing_overrides)
+
+    @property
+    def clock_hz(self) -> float:
+        """Clock of the logic die: tCCD_S is one clock."""
+        return 1e12 / (Timing.CK_PER_CLOCK * self.dram_timing.tck_ps)
+
+    @property
+    def granule_elements(self) -> int:
+        """16-bit elements in a granule: two beats deep."""
+        return 2 * self.tile.depth
+
+    @property
+    def granule_bits(self) -> int:
+        """Bits one bank delivers at once; the unit of every host access."""
+        return self.granule_elements * ELEMENT_BITS
+
+    @property
+    def granule_bytes(self) -> int:
+        return self.granule_bits // 8
+
+    @property
+    def word_bits(self) -> int:
+        """A bundle word: one granule from each bank of the bundle."""
+        return self.dram.bundle_banks * self.granule_bits
+
+    @property
+    def word_bytes(self) -> int:
+        return self.word_bits // 8
+
+    @property
+    def beat_bits(self) -> int:
+        """What crosses the added TSVs each logic clock: half a bundle word."""
+        return self.word_bits // 2
+
+    @property
+    def beat_bytes(self) -> int:
+        return self.beat_bits // 8
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes of DRAM behind one channel."""
+        return self.dram.granules * self.granule_bytes
+
+    # -- the buffers ---------------------------------------------------------------------
+
+    @property
+    def line_bits(self) -> int:
+        """An operand line: one granule of each token of a group."""
+        return self.tile.tokens * self.granule_bits
+
+    @property
+    def line_bytes(self) -> int:
+        return self.line_bits // 8
+
+    @property
+    def input_lines(self) -> int:
+        return self.input_buffer_bytes // self.line_bytes
+
+    @property
+    def temp_lines(self) -> int:
+        return self.temp_buffer_bytes // self.line_bytes
+
+    # -- identity ------------------------------------------------------------------------
+
+    def as_dict(self) -> dict:
+        """Plain values, nested by section, as a TOML file would hold them."""
+        return asdict(self)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what the hardware is, the name left out; keys every cached artefact."""
+        values = self.as_dict()
+        del values["name"]
+        text = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def replace(self, **changes) -> "Config":
+        """A checked copy with some fields changed."""
+        return replace(self, **changes)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the driver may ask of a device, whichever backend stands behind it."""
+
+import abc
+import enum
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .config import Config
+from .isa import Buffer, Completion, Instruction
+
+
+class Region(enum.IntEnum):
+    """Address regions of the host port; an address counts granules within its region.
+
+    In the buffers a line holds ``tile.tokens`` consecutive granules. In ``REGISTERS`` granule
+    ``i`` reads :class:`Counter` ``i``; any write there clears all counters.
+    """
+
+    DRAM = 0
+    INPUT = 1
+    TEMP = 2
+    REGISTERS = 3
+
+
+class Counter(enum.IntEnum):
+    """Counters of a channel, 64 bits each, in logic clocks or events.
+
+    ``CYCLES`` runs while an instruction is in flight, from its acceptance to its completion.
+    Of these clocks every one is either ``ACTIVE`` (the tile took a beat) or counted by exactly
+    one ``STALL_`` cause, so that ``CYCLES == ACTIVE + sum of STALL_``.
+    """
+
+    CYCLES = 0
+    ACTIVE = 1
+    STALL_ACTIVATE = 2
+    STALL_REFRESH = 3
+    STALL_ARBITRATION = 4
+    STALL_OPERAND = 5
+    STALL_OUTPUT = 6
+    STALL_CONTROL = 7
+    WORDS_READ = 8
+    WORDS_WRITTEN = 9
+    HOST_GRANULES = 10
+    REFRESHES = 11
+
+    @property
+    def meaning(self) -> str:
+        """One line for people."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Counter.CYCLES: "clocks with an instruction in flight",
+    Counter.ACTIVE: "clocks in which the tile took a beat",
+    Counter.STALL_ACTIVATE: "tile idle: rows being closed and opened",
+    Counter.STALL_REFRESH: "tile idle: DRAM refreshing",
+    Counter.STALL_ARBITRATION: "tile idle: DRAM serving the host path",
+    Counter.STALL_OPERAND: "tile idle: DRAM streaming slower than the tile takes",
+    Counter.STALL_OUTPUT: "tile idle: results not yet drained",
+    Counter.STALL_CONTROL: "tile idle: decoding, filling and flushing pipelines, moving",
+    Counter.WORDS_READ: "bundle words read over the Logic-PIM path",
+    Counter.WORDS_WRITTEN: "bundle words written over the Logic-PIM path",
+    Counter.HOST_GRANULES: "granules read or written over the xPU path",
+    Counter.REFRESHES: "all-bank refresh commands",
+}
+
+STALLS = tuple(c for c in Counter if c.name.startswith("STALL_"))
+
+
+class Device(abc.ABC):
+    """Channels of Logic-PIM with their DRAM.
+
+    Data is bytes as the hardware holds them: little-endian elements, granules in address order.
+
+    Attributes
+    ----------
+    config : Config
+    timed : bool
+        Whether the counters mean anything (False for the functional reference).
+    """
+
+    config: Config
+    timed: bool = False
+
+    @abc.abstractmethod
+    def dram(self, channel: int) -> np.ndarray:
+        """The channel's whole DRAM as a writable uint8 array: the back door for bulk loading.
+
+        Byte ``a`` of the array is byte ``a % granule_bytes`` of granule ``a // granule_bytes``.
+        """
+
+    @abc.abstractmethod
+    def write_buffer(self, channel: int, buffer: Buffer, line: int, data: np.ndarray) -> None:
+        """Write uint8 ``data`` (whole granules) from the start of ``line`` by the host port."""
+
+    @abc.abstractmethod
+    def read_buffer(self, channel: int, buffer: Buffer, line: int, size: int) -> np.ndarray:
+        """Read ``size`` bytes (whole granules) from the start of ``line`` by the host port."""
+
+    @abc.abstractmethod
+    def execute(self, programs: Mapping[int, Sequence[Instruction | int]]
+                ) -> dict[int, list[Completion]]:
+        """Run one program per channel, all channels in parallel, until the last completion.
+
+        An ``int`` is a raw 256-bit descriptor. Completions come in program order.
+        """
+
+    @abc.abstractmethod
+    def counters(self, channel: int) -> dict[str, int]:
+        """Values by lower-case :class:`Counter` name since the last clear; empty if untimed."""
+
+    @abc.abstractmethod
+    def clear_counters(self) -> None:
+        """Set every counter of every channel to zero."""
+
+    def close(self) -> None:
+        """Release what the backend holds; further calls are errors."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

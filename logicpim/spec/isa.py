@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The PIM instruction set: the one table that hardware, assembler and documentation read.
+
+An instruction is a descriptor of 256 bits. Bits that no field of its opcode covers must be
+zero. Sizes are in elements; DRAM addresses in bundle words of the channel; buffer positions in
+lines (one granule of each token of a group).
+"""
+
+import enum
+from dataclasses import dataclass
+
+INSTRUCTION_BITS = 256
+
+
+class Opcode(enum.IntEnum):
+    """What an instruction does; the table below says which fields it reads."""
+
+    FENCE = 0x01
+    GEMM = 0x10
+    LOAD = 0x20
+    STORE = 0x21
+
+
+class Format(enum.IntEnum):
+    """Number formats of operands and results."""
+
+    FP16 = 0
+    FP32 = 8
+
+
+class Buffer(enum.IntEnum):
+    """Which buffer of the logic die a LOAD or STORE moves."""
+
+    INPUT = 0
+    TEMP = 1
+
+
+class Status(enum.IntEnum):
+    """How an instruction ended. Anything but OK means that it had no effect at all."""
+
+    OK = 0
+    BAD_OPCODE = 1
+    BAD_RESERVED = 2
+    BAD_FORMAT = 3
+    ZERO_SIZE = 4
+    DRAM_RANGE = 5
+    SOURCE_RANGE = 6
+    RESULT_RANGE = 7
+
+    @property
+    def reason(self) -> str:
+        """One line for people."""
+        return _REASONS[self]
+
+
+_REASONS = {
+    Status.OK: "done",
+    Status.BAD_OPCODE: "the opcode is not known",
+    Status.BAD_RESERVED: "a bit that the opcode does not use is set",
+    Status.BAD_FORMAT: "a number format that this configuration does not have",
+    Status.ZERO_SIZE: "M, N, K or the length is zero",
+    Status.DRAM_RANGE: "the DRAM words run past the end of their bundle",
+    Status.SOURCE_RANGE: "the source lines run past the end of their buffer",
+    Status.RESULT_RANGE: "the result lines run past the end of their buffer",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the descriptor: position, width, the opcodes that read it, its meaning."""
+
+    name: str
+    lsb: int
+    width: int
+    opcodes: tuple[Opcode, ...]
+    meaning: str
+
+    @property
+    def mask(self) -> int:
+        return ((1 << self.width) - 1) << self.lsb
+
+
+_ALL = tuple(Opcode)
+_GEMM = (Opcode.GEMM,)
+_MOVE = (Opcode.LOAD, Opcode.STORE)
+
+FIELDS = {f.name: f for f in (
+    Field("opcode", 0, 8, _ALL, "what to do"),
+    Field("tag", 16, 16, _ALL, "returned with the completion, free for the host"),
+    Field("weight_format", 32, 4, _GEMM, "format of the weights in DRAM"),
+    Field("input_format", 36, 4, _GEMM, "format of the operand lines"),
+    Field("output_format", 40, 4, _GEMM, "format of the results: FP16 or FP32"),
+    Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
+    Field("m", 64, 16, _GEMM, "tokens"),
+    Field("n", 80, 24, _GEMM, "output rows of the weight"),
+    Field("k", 104, 24, _GEMM, "reduction length"),
+    Field("address", 128, 32, _GEMM + _MOVE, "first bundle word in DRAM"),
+    Field("length", 160, 32, _MOVE, "bundle words to move"),
+    Field("source_line", 192, 24, _GEMM + (Opcode.STORE,),
+          "first line read: operands (input buffer) of a GEMM, data of a STORE"),
+    Field("result_line", 224, 24, _GEMM + (Opcode.LOAD,),
+          "first line written: results (temp buffer) of a GEMM, data of a LOAD"),
+)}
+
+
+def allowed_mask(opcode: Opcode) -> int:
+    """The bits that may be set in an instruction of this opcode."""
+    return sum(f.mask for f in FIELDS.values() if opcode in f.opcodes)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """An instruction by its field values; fields the opcode does not read stay zero."""
+
+    opcode: Opcode
+    tag: int = 0
+    weight_format: Format = Format.FP16
+    input_format: Format = Format.FP16
+    output_format: Format = Format.FP16
+    buffer: Buffer = Buffer.INPUT
+    m: int = 0
+    n: int = 0
+    k: int = 0
+    address: int = 0
+    length: int = 0
+    source_line: int = 0
+    result_line: int = 0
+
+    def encode(self) -> int:
+        """The descriptor as a 256-bit integer. Raises ValueError where a value has no room."""
+        word = 0
+        for f in FIELDS.values():
+            value = int(getattr(self, f.name))
+            if not 0 <= value < 1 << f.width:
+                raise ValueError(f"{f.name} {value} does not fit {f.width} bits")
+            word |= value << f.lsb
+        return word
+
+    @classmethod
+    def decode(cls, word: int) -> "Instruction":
+        """Field values of a descriptor; values outside an enumeration stay plain integers."""
+        values = {}
+        for f in FIELDS.values():
+            value = word >> f.lsb & (1 << f.width) - 1
+            kind = {"opcode": Opcode, "buffer": Buffer}.get(
+                f.name, Format if f.name.endswith("_format") else int)
+            values[f.name] = kind(value) if kind is int or value in set(kind) else value
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the device says when an instruction has ended: its tag and its status."""
+
+    tag: int
+    status: Status

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The ports at which the rooms of the data path meet: bank, tsv, pim, control."""
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, enum, stream
+from amaranth.lib.wiring import In, Out, Signature
+from amaranth.utils import bits_for, ceil_log2
+
+from logicpim.spec.config import Config
+from logicpim.spec.isa import Format
+
+
+class Activity(enum.Enum, shape=3):
+    """What the DRAM controller is doing, for the attribution of stalls."""
+
+    IDLE = 0
+    ACTIVATE = 1
+    STREAM = 2
+    REFRESH = 3
+    HOST = 4
+
+
+def row_command(config: Config) -> data.StructLayout:
+    """A slot of the row command bus. ``command`` is a :class:`~logicpim.spec.dram.DramCommand`;
+    for bundle commands ``bank`` is the bundle's index in the channel."""
+    org = config.dram
+    return data.StructLayout({
+        "command": unsigned(4),
+        "rank": unsigned(max(1, ceil_log2(org.ranks))),
+        "bank_group": unsigned(max(1, ceil_log2(org.bank_groups))),
+        "bank": unsigned(max(1, ceil_log2(max(org.banks_per_group, org.bundles)))),
+        "row": unsigned(max(1, ceil_log2(org.rows))),
+    })
+
+
+def column_command(config: Config) -> data.StructLayout:
+    """A slot of the column command bus, as :func:`row_command` with ``column`` for ``row``."""
+    org = config.dram
+    members = dict(row_command(config).members)
+    del members["row"]
+    return data.StructLayout({**members, "column": unsigned(max(1, ceil_log2(org.columns)))})
+
+
+class CommandBus(Signature):
+    """Commands from the controller to the DRAM: two row and two column slots a logic clock.
+
+    Slot ``p`` of logic clock ``c`` is command clock ``2 * c + p``. Bit ``b`` of ``path`` is 1
+    while the bank I/O of bundle ``b`` is switched to the Logic-PIM path, 0 for the xPU path.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__({
+            "row0": Out(row_command(config)), "row1": Out(row_command(config)),
+            "column0": Out(column_command(config)), "column1": Out(column_command(config)),
+            "path": Out(config.dram.bundles),
+        })
+
+
+class DataBus(Signature):
+    """Bank I/O as the TSV interface sees it (Out drives the DRAM).
+
+    For a read command of clock ``c`` the DRAM holds ``*_rdata`` valid during clock
+    ``c + read_latency`` alone; for a write it takes ``*_wdata`` (and bytes with their bit of
+    ``host_wmask`` set) during clock ``c + write_latency``. Lane ``i`` of a bundle word is
+    granule ``i``, see :meth:`logicpim.spec.dram.Organisation.bank_of`.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__({
+            "bundle_rdata": In(config.word_bits), "bundle_wdata": Out(config.word_bits),
+            "host_rdata": In(config.granule_bits), "host_wdata": Out(config.granule_bits),
+            "host_wmask": Out(config.granule_bytes),
+        })
+
+
+def bundle_job(config: Config) -> data.StructLayout:
+    """Words to stream: ``words`` >= 1 consecutive bundle words from ``address``, in one bundle."""
+    bits = ceil_log2(config.dram.words)
+    return data.StructLayout({"address": unsigned(bits), "words": unsigned(bits + 1),
+                              "write": unsigned(1)})
+
+
+def host_access(config: Config) -> data.StructLayout:
+    """One granule of the xPU path; ``mask`` has a bit for each byte that a write changes."""
+    return data.StructLayout({
+        "write": unsigned(1), "address": unsigned(ceil_log2(config.dram.granules)),
+        "data": unsigned(config.granule_bits), "mask": unsigned(config.granule_bytes)})
+
+
+class DataStrobes(Signature):
+    """When data of an issued command is on the :class:`DataBus` (Out is the controller).
+
+    Each strobe is high in exactly the clock of the transfer. ``host_wdata`` and ``host_wmask``
+    are valid with ``host_write``. A write needs no data strobe from the consumer: the controller
+    issues ALL_WR only for words the TSV interface has announced with ``word_ready``, and
+    ALL_RD only while it holds credit, returned by ``word_taken`` (one word each).
+    """
+
+    def __init__(self, config: Config):
+        super().__init__({
+            "bundle_read": Out(1), "bundle_write": Out(1),
+            "host_read": Out(1), "host_write": Out(1),
+            "host_wdata": Out(config.granule_bits), "host_wmask": Out(config.granule_bytes),
+            "word_taken": In(1), "word_ready": In(1),
+        })
+
+
+def gemm_job(config: Config) -> data.StructLayout:
+    """One pass over the weights: up to ``tile.max_tokens`` tokens against N rows of depth K.
+
+    ``source_line`` is the operand line of (group 0, k word 0); group g, k word w is at
+    ``source_line + g * ceil(k / granule_elements) + w``. ``result_line`` likewise, with the
+    result lines of one group in place of the k words. Raw sizes, all >= 1.
+    """
+    return data.StructLayout({
+        "tokens": unsigned(bits_for(config.tile.max_tokens)),
+        "n": unsigned(24), "k": unsigned(24),
+        "source_line": unsigned(ceil_log2(config.input_lines)),
+        "result_line": unsigned(ceil_log2(config.temp_lines)),
+        "output_format": Format,
+    })
+
+
+class BufferRead(Signature):
+    """Reader of a line buffer: ``data`` is valid in the clock after ``enable`` and ``address``
+    were high together with ``ready``. ``ready`` may be low; it does not wait for ``enable``."""
+
+    def __init__(self, lines: int, line_bits: int):
+        super().__init__({"enable": Out(1), "address": Out(ceil_log2(lines)),
+                          "ready": In(1), "data": In(line_bits)})
+
+
+class BufferWrite(Signature):
+    """Writer of a line buffer: cells (equal parts of a line) with their ``enable`` bit set are
+    written at the end of a clock in which ``ready`` is high."""
+
+    def __init__(self, lines: int, line_bits: int, cells: int):
+        super().__init__({"enable": Out(cells), "address": Out(ceil_log2(lines)),
+                          "data": Out(line_bits), "ready": In(1)})
+
+
+def cells_per_line(config: Config) -> int:
+    """Write granularity of the buffers: the 16-bit results of one row block of one token."""
+    return config.line_bits // (config.tile.rows * 16)
+
+
+def beat_stream(config: Config) -> stream.Signature:
+    """Weights on their way: beat h (0, 1) of a word holds, for each row r, its elements
+    ``[h * depth, (h + 1) * depth)`` at bits ``r * depth * 16``."""
+    return stream.Signature(unsigned(config.beat_bits))
+
+
+class GemmEvents(Signature):
+    """What the tile did this clock: took a beat, or why not (at most one is high)."""
+
+    def __init__(self):
+        super().__init__({"active": Out(1), "stall_output": Out(1), "stall_weights": Out(1)})
