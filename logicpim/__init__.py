@@ -1,3 +1,3 @@
-"""LogicPIM: generate, verify and drive an open implementation of the Logic-PIM processing-in-memory device."""
+"""LogicPIM: an open Logic-PIM processing-in-memory device, generated, verified and driven."""
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""Facts without behaviour: configurations, DRAM rows, the instruction set and the abstract device."""
+"""Facts without behaviour: configurations, DRAM rows, instructions and the abstract device."""
