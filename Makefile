@@ -63,10 +63,8 @@ icarus:
 	         "(its tests will say so)" >&2
 
 $(STAMP): pyproject.toml requirements.lock
-	@command -v $(PYTHON) >/dev/null || \
-	    { echo "setup: $(PYTHON) not found: apt-get install python3 python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "setup: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "setup: Python 3.11 or newer is needed and $(PYTHON) is not: make PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); } || \
 	    { echo "setup: Python's venv is missing: apt-get install python3-venv" >&2; exit 1; }
 	@echo "setup: .venv"

@@ -34,7 +34,7 @@ TEXT = {".py", ".md", ".toml", ".lock", ".in", ".cpp", ".h", ".vlt", ".sh", ".ym
 WORDS = {
     "a machine's path": r"(?<![\w.}~)*-])/(?:work|tmp|home|root|Users)/",
     "the number of an issue": r"\b[Ii]ssues?[ /]#?\d+|(?<![\w&/])#\d{1,4}\b",
-    "a place of packages": r"python[h]osted|index.url|pypi\.org/simple",
+    "a place of packages": r"python[h]osted|index[-]url|pypi\.org/simple",
     "a document outside this repository": r"\.\./shared|shared/(?:facts|pdk)|\bDESIGN\.md",
 }
 
