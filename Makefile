@@ -14,6 +14,9 @@ MADE  := .venv/made-in
 PIP   := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile \
          --prefer-binary --constraint requirements.lock
 
+# Verilator runs a make of its own below pytest: it shall not take this one's variables and jobs.
+unexport MAKEFLAGS MFLAGS
+
 # A virtual environment does not survive being moved: one made elsewhere is made anew.
 $(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] || rm -f $(STAMP) $(MADE))
 
