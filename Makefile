@@ -11,7 +11,7 @@ TOKENS ?= 48
 BIN   := .venv/bin
 STAMP := .venv/set-up
 MADE  := .venv/made-in
-PIP   := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile \
+PIP   := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile \
          --prefer-binary --constraint requirements.lock
 
 # Verilator runs a make of its own below pytest: it shall not take this one's variables and jobs.

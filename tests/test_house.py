@@ -159,7 +159,7 @@ def guard_words(root):
     """Nothing that means something on one machine or to one team only."""
     for path in files(root):
         if path.suffix in TEXT and path.stat().st_size < 1 << 20:
-            for number, line in enumerate(path.read_text().splitlines(), 1):
+            for number, line in enumerate(path.read_text(errors="replace").split("\n"), 1):
                 for what, pattern in WORDS.items():
                     if found := re.search(pattern, line):
                         yield f"{path.relative_to(root)}:{number}: {what}: {found[0]}"
