@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The reference device: executes instructions on numpy memory, functionally and bit for bit."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from logicpim.spec.config import Config
+from logicpim.spec.device import Device
+from logicpim.spec.errors import CapacityError, LogicPimError
+from logicpim.spec.isa import (
+    INSTRUCTION_BITS,
+    Buffer,
+    Completion,
+    Format,
+    Instruction,
+    Opcode,
+    Status,
+    allowed_mask,
+)
+
+from . import layout
+from .gemm import gemm
+
+
+def _buffer_lines(config: Config, buffer: Buffer) -> int:
+    return config.temp_lines if buffer == Buffer.TEMP else config.input_lines
+
+
+def _moved_lines(config: Config, length: int) -> int:
+    return -(-length * config.tile.rows // config.tile.tokens)
+
+
+def check(config: Config, word: int) -> Status:
+    """What a channel says to a descriptor, before anything is read or written.
+
+    The checks are made in the order of :class:`~logicpim.spec.isa.Status`; the first that fails
+    is the answer.
+    """
+    insn = Instruction.decode(word)
+    if insn.opcode not in set(Opcode):
+        return Status.BAD_OPCODE
+    if word & ~allowed_mask(insn.opcode):
+        return Status.BAD_RESERVED
+    if insn.opcode == Opcode.FENCE:
+        return Status.OK
+    if insn.opcode == Opcode.GEMM:
+        return _check_gemm(config, insn)
+    return _check_move(config, insn)
+
+
+def _dram_range(config: Config, address: int, words: int) -> bool:
+    org = config.dram
+    return address < org.words and address % org.words_per_bundle + words <= org.words_per_bundle
+
+
+def _check_gemm(config: Config, insn: Instruction) -> Status:
+    if (insn.weight_format != Format.FP16 or insn.input_format != Format.FP16
+            or insn.output_format not in (Format.FP16, Format.FP32)):
+        return Status.BAD_FORMAT
+    if 0 in (insn.m, insn.n, insn.k):
+        return Status.ZERO_SIZE
+    if not _dram_range(config, insn.address, layout.weight_words(config, insn.n, insn.k)):
+        return Status.DRAM_RANGE
+    if insn.source_line + layout.line_count(config, insn.m, insn.k) > config.input_lines:
+        return Status.SOURCE_RANGE
+    results = layout.line_count(config, insn.m, insn.n, insn.output_format)
+    if insn.result_line + results > config.temp_lines:
+        return Status.RESULT_RANGE
+    return Status.OK
+
+
+def _check_move(config: Config, insn: Instruction) -> Status:
+    if insn.length == 0:
+        return Status.ZERO_SIZE
+    if not _dram_range(config, insn.address, insn.length):
+        return Status.DRAM_RANGE
+    lines, held = _moved_lines(config, insn.length), _buffer_lines(config, insn.buffer)
+    if insn.opcode == Opcode.STORE and insn.source_line + lines > held:
+        return Status.SOURCE_RANGE
+    if insn.opcode == Opcode.LOAD and insn.result_line + lines > held:
+        return Status.RESULT_RANGE
+    return Status.OK
+
+
+class ReferenceDevice(Device):
+    """Channels in numpy memory: the functional reference every other backend must equal.
+
+    DRAM is zero at first and takes memory of the host only where it has been touched.
+
+    Parameters
+    ----------
+    config : Config
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self._dram: dict[int, np.ndarray] = {}
+        self._buffers: dict[tuple[int, Buffer], np.ndarray] = {}
+
+    def dram(self, channel: int) -> np.ndarray:
+        self._require_channel(channel)
+        if channel not in self._dram:
+            self._dram[channel] = np.zeros(self.config.capacity_bytes, np.uint8)
+        return self._dram[channel]
+
+    def write_buffer(self, channel: int, buffer: Buffer, line: int, data: np.ndarray) -> None:
+        self._host_range(channel, buffer, line, data.size)[:] = data.reshape(-1)
+
+    def read_buffer(self, channel: int, buffer: Buffer, line: int, size: int) -> np.ndarray:
+        return self._host_range(channel, buffer, line, size).copy()
+
+    def execute(self, programs: Mapping[int, Sequence[Instruction | int]]
+                ) -> dict[int, list[Completion]]:
+        words = {}
+        for channel, program in programs.items():
+            self._require_channel(channel)
+            words[channel] = [insn.encode() if isinstance(insn, Instruction) else int(insn)
+                              for insn in program]
+            if any(not 0 <= word < 1 << INSTRUCTION_BITS for word in words[channel]):
+                raise LogicPimError(f"a raw instruction has more than {INSTRUCTION_BITS} bits")
+        return {channel: [self._step(channel, word) for word in program]
+                for channel, program in words.items()}
+
+    def counters(self, channel: int) -> dict[str, int]:
+        return {}
+
+    def clear_counters(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._dram.clear()
+        self._buffers.clear()
+
+    def _require_channel(self, channel):
+        if not 0 <= channel < self.config.channels:
+            raise LogicPimError(f"channel {channel} does not exist: {self.config.name} has "
+                                f"{self.config.channels}, counted from 0")
+
+    def _buffer(self, channel, buffer):
+        """The whole buffer as a writable array [bytes]."""
+        self._require_channel(channel)
+        key = channel, Buffer(buffer)
+        if key not in self._buffers:
+            size = _buffer_lines(self.config, key[1]) * self.config.line_bytes
+            self._buffers[key] = np.zeros(size, np.uint8)
+        return self._buffers[key]
+
+    def _host_range(self, channel, buffer, line, size):
+        memory = self._buffer(channel, buffer)
+        start = line * self.config.line_bytes
+        if size % self.config.granule_bytes:
+            raise LogicPimError(f"{size} bytes are not whole granules of "
+                                f"{self.config.granule_bytes} bytes")
+        if line < 0 or size < 0 or start + size > memory.size:
+            raise CapacityError(f"{size} bytes from line {line} do not fit the "
+                                f"{Buffer(buffer).name.lower()} buffer of {memory.size} bytes")
+        return memory[start:start + size]
+
+    def _step(self, channel: int, word: int) -> Completion:
+        status, insn = check(self.config, word), Instruction.decode(word)
+        if status == Status.OK and insn.opcode == Opcode.GEMM:
+            self._gemm(channel, insn)
+        elif status == Status.OK and insn.opcode in (Opcode.LOAD, Opcode.STORE):
+            self._move(channel, insn)
+        return Completion(insn.tag, status)
+
+    def _gemm(self, channel, insn):
+        config = self.config
+        weights = self.dram(channel)[insn.address * config.word_bytes:]
+        operands = self._buffer(channel, Buffer.INPUT)[insn.source_line * config.line_bytes:]
+        results = self._buffer(channel, Buffer.TEMP)[insn.result_line * config.line_bytes:]
+        y_bits = gemm(layout.unpack_operands(config, operands, insn.m, insn.k),
+                      layout.unpack_weights(config, weights, insn.n, insn.k),
+                      config.tile.depth, insn.output_format)
+        packed = layout.pack_results(config, y_bits, insn.output_format)
+        mask = layout.result_mask(config, insn.m, insn.n, insn.output_format)
+        np.copyto(results[:packed.size], packed, where=mask)
+
+    def _move(self, channel, insn):
+        config, load = self.config, insn.opcode == Opcode.LOAD
+        size = insn.length * config.word_bytes
+        line = insn.result_line if load else insn.source_line
+        at, start = insn.address * config.word_bytes, line * config.line_bytes
+        stored = self.dram(channel)[at:at + size]
+        held = self._buffer(channel, insn.buffer)[start:start + size]
+        if load:
+            held[:] = stored
+        else:
+            stored[:] = held

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A whole GEMM by the rule of docs/arithmetic.md, bit for bit, at the speed of numpy's vectors.
+
+Why binary32 and 32-bit integers of the host are enough for an exact result:
+
+* the product of two FP16 values has 22 significant bits and lies in 2**-48 .. 2**32, so binary32
+  holds it; so it does after scaling by the power of two that makes the beat's last kept bit 1
+  (2**-52 .. 2**28);
+* the conversion of that to int32 drops the bits below, towards zero: the truncation of the rule;
+* eight such terms fit int32; deeper beats add groups of eight in int64;
+* the conversion of the sum to binary32 rounds to nearest even, and scaling it back by the power
+  of two is exact, for the result lies in 2**-74 .. 2**37;
+* lanes hold multiples of 2**-74: no subnormal appears, whatever the host does with them;
+* a lane is never -0 (it starts as +0), so beats of zeros, added as padding, change nothing.
+"""
+
+import numpy as np
+
+from logicpim.spec.isa import Format
+
+from . import arithmetic as rule
+
+_ZERO = -64
+"""Marks zero among exponents in -24 .. 15, and stays below -48 whatever is added to it."""
+
+_CHUNK = 1 << 15
+"""Products computed at once: their temporaries stay in the cache."""
+_TOKENS = 64
+"""Tokens whose lanes are live at once."""
+_WEIGHTS = 1 << 23
+"""Weights decoded at once."""
+
+
+def _tables():
+    """By FP16 pattern: the value, the same with infinity and NaN as 0, the exponent likewise.
+
+    And by an int8 exponent X seen as uint8: the scale that makes the last kept bit 1; its inverse.
+    """
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    value = bits.view(np.float16).astype(np.float32)
+    operand = rule.decode_fp16(bits)
+    unused = operand.zero | (operand.exponent == rule.SPECIAL)
+    finite = np.where(unused, np.float32(0), value)
+    exponent = np.where(unused, _ZERO, operand.exponent - rule.BIAS).astype(np.int8)
+    x = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int32)
+    # Exponents of beats that are zero do not matter: such a beat is 0 at any scale.
+    last_bit = np.clip(x, 2 * -24, 2 * 15) + 2 * rule.BIAS + rule.SUM_EXPONENT
+    scale, unscale = np.ldexp(np.float32(1), -last_bit), np.ldexp(np.float32(1), last_bit)
+    return value, finite, exponent, scale, unscale
+
+
+_VALUE, _FINITE, _EXPONENT, _SCALE, _UNSCALE = _tables()
+
+
+def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16) -> np.ndarray:
+    """``Y[m, n] = sum over k of X[m, k] * W[n, k]``, the very bits that the hardware gives.
+
+    Parameters
+    ----------
+    x_bits : uint16 array [M, K]
+        FP16 bit patterns of the operands (tokens).
+    w_bits : uint16 array [N, K]
+        FP16 bit patterns of the weights.
+    depth : int
+        Width of a beat, ``config.tile.depth``: a power of two from 1.
+    output : Format
+        ``FP16`` or ``FP32``.
+
+    Returns
+    -------
+    uint16 (FP16) or uint32 (FP32) bit patterns [M, N]. M, N and K may be any; K = 0 gives +0.
+    """
+    x_bits, w_bits = np.asarray(x_bits), np.asarray(w_bits)
+    if x_bits.dtype != np.uint16 or w_bits.dtype != np.uint16:
+        raise TypeError(f"operands must be uint16 bit patterns, not {x_bits.dtype} "
+                        f"and {w_bits.dtype}")
+    if x_bits.ndim != 2 or w_bits.ndim != 2 or x_bits.shape[1] != w_bits.shape[1]:
+        raise ValueError(f"shapes {x_bits.shape} and {w_bits.shape} are not [M, K] and [N, K]")
+    if output not in (Format.FP16, Format.FP32):
+        raise ValueError(f"no output format {output!r}")
+    (m, k), n = x_bits.shape, w_bits.shape[0]
+    result = np.empty((m, n), np.uint32)
+    step = max(1, _WEIGHTS // max(1, k))
+    x_beats = _beats(x_bits, depth)
+    for start in range(0, n, step):
+        w_beats = _beats(w_bits[start:start + step], depth)
+        for token in range(0, m, _TOKENS):
+            rows = slice(token, token + _TOKENS)
+            result[rows, start:start + step] = _block(x_beats[:, :, rows], w_beats)
+    result = rule.canonical_fp32(result)
+    return rule.fp32_to_fp16(result) if output == Format.FP16 else result
+
+
+def _beats(bits, depth):
+    """[rows, K] as [depth, beats, rows], beats padded with zeros to a multiple of the lanes."""
+    rows, k = bits.shape
+    beats = -(-k // (depth * rule.LANES)) * rule.LANES
+    padded = np.zeros((rows, beats * depth), np.uint16)
+    padded[:, :k] = bits
+    return np.ascontiguousarray(padded.reshape(rows, beats, depth).transpose(2, 1, 0))
+
+
+def _block(x_beats, w_beats):
+    """Binary32 bits [tokens, N] of the operands in beats; NaNs not yet canonical."""
+    depth, beats, tokens = x_beats.shape
+    n = w_beats.shape[2]
+    step = max(1, _CHUNK // (depth * rule.LANES * max(1, n))) * rule.LANES
+    lanes = np.zeros((rule.LANES, tokens, n), np.float32)
+    sums = np.empty((step, tokens, n), np.float32)
+    for b in range(0, beats, step):
+        x, w = x_beats[:, b:b + step], w_beats[:, b:b + step]
+        _dots(x, w, sums[:x.shape[1]])
+        for at in range(0, x.shape[1], rule.LANES):
+            with np.errstate(invalid="ignore"):
+                lanes += sums[at:at + rule.LANES]
+    with np.errstate(invalid="ignore"):
+        return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])).view(np.uint32)
+
+
+def _dots(x_beats, w_beats, sums):
+    """Fused dot products of a chunk of beats for each token, into ``sums`` [beats, tokens, N]."""
+    depth, beats, n = w_beats.shape
+    w, w_exponent = _FINITE[w_beats], _EXPONENT[w_beats]
+    x, x_exponent = _FINITE[x_beats], _EXPONENT[x_beats]
+    terms = np.empty_like(w)
+    integers = np.empty(w.shape, np.int32)
+    exponents = np.empty_like(w_exponent)
+    for token in range(x.shape[2]):
+        np.add(w_exponent, x_exponent[:, :, token, None], out=exponents)
+        largest = exponents.max(axis=0).view(np.uint8)
+        np.multiply(w, x[:, :, token, None], out=terms)
+        terms *= _SCALE[largest]
+        np.copyto(integers, terms, casting="unsafe")
+        if depth <= 8:
+            total = np.add.reduce(integers, axis=0, dtype=np.int32)
+        else:
+            groups = integers.reshape(-1, 8, beats, n)
+            total = np.add.reduce(groups, axis=1, dtype=np.int32).sum(axis=0, dtype=np.int64)
+        np.multiply(total.astype(np.float32), _UNSCALE[largest], out=sums[:, token])
+    if not np.isfinite(_VALUE[x_beats]).all() or not np.isfinite(_VALUE[w_beats]).all():
+        _specials(_VALUE[x_beats], _VALUE[w_beats], sums)
+
+
+def _specials(x, w, sums):
+    """Replace the sums of beats with infinities or NaNs: there IEEE addition is the rule."""
+    with np.errstate(invalid="ignore"):
+        for token in range(x.shape[2]):
+            plain = (w * x[:, :, token, None]).sum(axis=0)
+            np.copyto(sums[:, token], plain, where=~np.isfinite(plain))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where matrices lie in DRAM and in the buffers: arrays of bit patterns to bytes and back.
+
+E = ``config.granule_elements`` 16-bit elements make a granule. Everything is little-endian.
+
+* **Weights** W[N, K] in DRAM: bundle word ``nb * ceil(K / E) + kw`` from the start address holds
+  in granule ``r`` the elements ``kw * E ..`` of row ``nb * rows + r``.
+* **Operands** X[M, K] in a buffer: line ``g * ceil(K / E) + kw`` holds in granule ``t`` the
+  elements ``kw * E ..`` of token ``g * tokens + t``.
+* **Results** Y[M, N] in a buffer: like operands, with N for K; FP32 results take two elements each.
+"""
+
+import numpy as np
+
+from logicpim.spec.config import Config
+from logicpim.spec.isa import Format
+
+_DTYPES = {Format.FP16: np.dtype("<u2"), Format.FP32: np.dtype("<u4")}
+
+
+def element_dtype(fmt: Format) -> np.dtype:
+    """The little-endian unsigned integer that holds one element of a format."""
+    return _DTYPES[Format(fmt)]
+
+
+def granules_for(config: Config, columns: int, fmt: Format = Format.FP16) -> int:
+    """Granules that ``columns`` consecutive elements of a row take: the KW or NW of a matrix."""
+    return -(-columns * element_dtype(fmt).itemsize // config.granule_bytes)
+
+
+def weight_words(config: Config, n: int, k: int) -> int:
+    """Bundle words of W[n, k]."""
+    return -(-n // config.tile.rows) * granules_for(config, k)
+
+
+def line_count(config: Config, m: int, columns: int, fmt: Format = Format.FP16) -> int:
+    """Buffer lines of operands or results [m, columns]."""
+    return -(-m // config.tile.tokens) * granules_for(config, columns, fmt)
+
+
+def _pack(matrix, block, granule_bytes, fmt):
+    """[rows, columns] as bytes in blocks of rows, granule columns, rows of the block."""
+    dtype = element_dtype(fmt)
+    if matrix.ndim != 2 or matrix.dtype != dtype:
+        raise TypeError(f"expected a matrix of {dtype.name} bit patterns, "
+                        f"not {matrix.dtype} {matrix.shape}")
+    rows, columns = matrix.shape
+    per = granule_bytes // dtype.itemsize
+    blocks, granules = -(-rows // block), -(-columns // per)
+    padded = np.zeros((blocks * block, granules * per), dtype)
+    padded[:rows, :columns] = matrix
+    tiled = padded.reshape(blocks, block, granules, per).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(tiled).reshape(-1).view(np.uint8)
+
+
+def _unpack(data, rows, columns, block, granule_bytes, fmt):
+    """The inverse of :func:`_pack`; surplus bytes are ignored."""
+    dtype = element_dtype(fmt)
+    per = granule_bytes // dtype.itemsize
+    blocks, granules = -(-rows // block), -(-columns // per)
+    size = blocks * granules * block * granule_bytes
+    if data.dtype != np.uint8 or data.size < size:
+        raise ValueError(f"expected at least {size} bytes, not {data.size} of {data.dtype}")
+    tiled = np.ascontiguousarray(data.reshape(-1)[:size]).view(dtype)
+    matrix = tiled.reshape(blocks, granules, block, per).transpose(0, 2, 1, 3)
+    return matrix.reshape(blocks * block, granules * per)[:rows, :columns]
+
+
+def pack_weights(config: Config, w_bits: np.ndarray) -> np.ndarray:
+    """Bytes of W (uint16 [N, K]) from the start of a bundle word on; padding is zero."""
+    return _pack(w_bits, config.tile.rows, config.granule_bytes, Format.FP16)
+
+
+def unpack_weights(config: Config, data: np.ndarray, n: int, k: int) -> np.ndarray:
+    """W (uint16 [n, k]) from the bytes at its start."""
+    return _unpack(data, n, k, config.tile.rows, config.granule_bytes, Format.FP16)
+
+
+def pack_operands(config: Config, x_bits: np.ndarray) -> np.ndarray:
+    """Bytes of X (uint16 [M, K]) from the start of a buffer line on; padding is zero."""
+    return _pack(x_bits, config.tile.tokens, config.granule_bytes, Format.FP16)
+
+
+def unpack_operands(config: Config, data: np.ndarray, m: int, k: int) -> np.ndarray:
+    """X (uint16 [m, k]) from the bytes at its start."""
+    return _unpack(data, m, k, config.tile.tokens, config.granule_bytes, Format.FP16)
+
+
+def pack_results(config: Config, y_bits: np.ndarray, fmt: Format) -> np.ndarray:
+    """Bytes of Y (uint16 or uint32 [M, N]) in whole buffer lines; padding is zero."""
+    return _pack(y_bits, config.tile.tokens, config.granule_bytes, fmt)
+
+
+def unpack_results(config: Config, data: np.ndarray, m: int, n: int, fmt: Format) -> np.ndarray:
+    """Y (uint16 for FP16, uint32 for FP32, [m, n]) from the bytes at its start."""
+    return _unpack(data, m, n, config.tile.tokens, config.granule_bytes, fmt)
+
+
+def result_mask(config: Config, m: int, n: int, fmt: Format) -> np.ndarray:
+    """Which bytes of the lines of Y[m, n] a GEMM writes (bool, as :func:`pack_results`).
+
+    The tile writes cells of ``rows`` times 16 bits: those that hold at least one result, whole,
+    and no others. The rest of such a cell is written as +0.
+    """
+    dtype = element_dtype(fmt)
+    per_cell = config.tile.rows * 2 // dtype.itemsize
+    written = np.ones((m, -(-n // per_cell) * per_cell), dtype)
+    return pack_results(config, written * np.iinfo(dtype).max, fmt).astype(bool)
