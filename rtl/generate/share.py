@@ -131,7 +131,25 @@ def to_rtlil(component, module: str) -> str:
              for port, value, flow in flat_ports(component)}
     if clash := ports.keys() & {"clk", "rst"}:
         raise TypeError(f"a component with a clock must not have a port named {min(clash)}")
-    return rtlil.convert(component, name=module, ports=ports, emit_src=False)
+    with _zeroes_unsaid():
+        return rtlil.convert(component, name=module, ports=ports, emit_src=False)
+
+
+@contextmanager
+def _zeroes_unsaid():
+    """Leaves out memory contents that are all zero: Amaranth spends seconds a megabyte on them,
+    bit by bit, and :mod:`.verilog` has a loop for them."""
+    emit_memory = rtlil.ModuleEmitter.emit_memory
+
+    def emit_unless_zero(self, index, cell):
+        if any(cell.init):
+            emit_memory(self, index, cell)
+
+    rtlil.ModuleEmitter.emit_memory = emit_unless_zero
+    try:
+        yield
+    finally:
+        rtlil.ModuleEmitter.emit_memory = emit_memory
 
 
 def share_key(component):
