@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One channel: DRAM controller, TSV interface, GEMM module, buffers and operation control."""
+
+from amaranth.hdl import Module, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from logicpim.rtl.bank.controller import DramController
+from logicpim.rtl.control.buffer_ports import BufferPorts
+from logicpim.rtl.control.counters import Counters
+from logicpim.rtl.control.decoder import InstructionDecoder
+from logicpim.rtl.control.descriptor import COMPLETION
+from logicpim.rtl.control.executor import OperationExecutor
+from logicpim.rtl.control.host import HostPort, host_address_bits, host_request
+from logicpim.rtl.control.mover import Loader, Storer
+from logicpim.rtl.pim.buffer import LineBuffer
+from logicpim.rtl.pim.gemm import GemmModule
+from logicpim.rtl.signatures import cells_per_line, column_command, row_command
+from logicpim.rtl.stream import Queue, connect
+from logicpim.rtl.tsv.interface import TsvInterface
+from logicpim.spec.config import Config
+from logicpim.spec.isa import INSTRUCTION_BITS
+
+
+def _dram_ports(config: Config) -> dict:
+    """The DRAM's ports with flat conventional names."""
+    ports = {}
+    for slot in (0, 1):
+        for bus, layout in (("row", row_command(config)), ("column", column_command(config))):
+            for name, shape in layout.members.items():
+                ports[f"dram_{bus}{slot}_{name}"] = Out(shape)
+    return ports | {
+        "dram_path": Out(config.dram.bundles),
+        "dram_bundle_rdata": In(config.word_bits), "dram_bundle_wdata": Out(config.word_bits),
+        "dram_host_rdata": In(config.granule_bits), "dram_host_wdata": Out(config.granule_bits),
+        "dram_host_wmask": Out(config.granule_bytes),
+    }
+
+
+class Channel(wiring.Component):
+    """A complete channel of Logic-PIM: what one pseudo channel has on the logic die.
+
+    Promises that instructions complete in program order, each with one completion; that a
+    refused instruction has no effect; that every host request gets one response, in order.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    insn_valid, insn_ready, insn_payload : instructions in, 256 bits, see ``docs/isa.md``
+    done_valid, done_ready, done_tag, done_status : completions out
+    host_req_* : requests in: ``write``, ``region``, ``address`` (granules), ``data``,
+        ``mask`` (a bit per byte written)
+    host_resp_* : responses out: ``data`` (of a read), ``error`` (no such address)
+    dram_* : command and data buses of the DRAM, see :mod:`logicpim.rtl.signatures` for the
+        clock in which each is valid
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({
+            "insn_valid": In(1), "insn_ready": Out(1), "insn_payload": In(INSTRUCTION_BITS),
+            "done_valid": Out(1), "done_ready": In(1),
+            "done_tag": Out(16), "done_status": Out(8),
+            "host_req_valid": In(1), "host_req_ready": Out(1), "host_req_write": In(1),
+            "host_req_region": In(2), "host_req_address": In(host_address_bits(config)),
+            "host_req_data": In(config.granule_bits), "host_req_mask": In(config.granule_bytes),
+            "host_resp_valid": Out(1), "host_resp_ready": In(1),
+            "host_resp_data": Out(config.granule_bits), "host_resp_error": Out(1),
+            **_dram_ports(config),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.dram_controller = dram = DramController(config)
+        m.submodules.tsv = tsv = TsvInterface(config)
+        m.submodules.gemm = gemm = GemmModule(config)
+        m.submodules.loader = loader = Loader(config)
+        m.submodules.storer = storer = Storer(config)
+        m.submodules.decoder = decoder = InstructionDecoder(config)
+        m.submodules.executor = executor = OperationExecutor(config)
+        m.submodules.host = host = HostPort(config)
+
+        wiring.connect(m, dram.strobes, tsv.strobes)
+        connect(m, tsv.beats, loader.i)
+        connect(m, loader.o, gemm.beats)
+        connect(m, storer.o, tsv.words)
+        connect(m, decoder.o, executor.i)
+        connect(m, executor.bundle, dram.job)
+        connect(m, executor.gemm, gemm.job)
+        connect(m, executor.load, loader.job)
+        connect(m, executor.store, storer.job)
+        connect(m, host.dram, dram.host)
+        m.d.comb += [
+            executor.gemm_done.eq(gemm.done), executor.load_done.eq(loader.done),
+            executor.bundle_done.eq(dram.job_done),
+            host.dram_done.eq(dram.host_done), host.dram_rdata.eq(tsv.host_rdata),
+        ]
+        self._buffers(m, gemm, loader, storer, host)
+        self._instruction_ports(m, decoder, executor)
+        self._host_ports(m, host)
+        self._dram_ports(m, dram.bus, tsv.bus)
+        self._counters(m, gemm, dram, host)
+        return m
+
+    def _buffers(self, m: Module, gemm, loader, storer, host) -> None:
+        config = self.config
+        m.submodules.buffer_ports = ports = BufferPorts(config)
+        for name, lines in (("input", config.input_lines), ("temp", config.temp_lines)):
+            memory = LineBuffer(lines=lines, line_bits=config.line_bits,
+                                cells=cells_per_line(config))
+            m.submodules[f"{name}_buffer"] = memory
+            wiring.connect(m, getattr(ports, f"{name}_read"), memory.read)
+            wiring.connect(m, getattr(ports, f"{name}_write"), memory.write)
+        wiring.connect(m, gemm.operands, ports.operands)
+        wiring.connect(m, gemm.results, ports.results)
+        wiring.connect(m, loader.write, ports.load)
+        wiring.connect(m, storer.read, ports.store)
+        wiring.connect(m, host.read, ports.host_read)
+        wiring.connect(m, host.write, ports.host_write)
+        m.d.comb += [ports.load_select.eq(loader.buffer), ports.store_select.eq(storer.buffer),
+                     ports.host_select.eq(host.buffer)]
+
+    def _instruction_ports(self, m: Module, decoder, executor) -> None:
+        m.submodules.instructions = queue = Queue(unsigned(INSTRUCTION_BITS),
+                                                  depth=self.config.queue_depth)
+        m.submodules.completions = completions = Queue(COMPLETION, depth=self.config.queue_depth)
+        connect(m, queue.o, decoder.i)
+        connect(m, executor.o, completions.i)
+        m.d.comb += [
+            queue.i.valid.eq(self.insn_valid), queue.i.payload.eq(self.insn_payload),
+            self.insn_ready.eq(queue.i.ready),
+            self.done_valid.eq(completions.o.valid), completions.o.ready.eq(self.done_ready),
+            self.done_tag.eq(completions.o.payload.tag),
+            self.done_status.eq(completions.o.payload.status),
+        ]
+        self._accepted = queue.i.valid & queue.i.ready
+        self._completed = executor.o.valid & executor.o.ready
+
+    def _host_ports(self, m: Module, host) -> None:
+        m.submodules.host_requests = queue = Queue(host_request(self.config), depth=4)
+        connect(m, queue.o, host.i)
+        request = queue.i.payload
+        m.d.comb += [
+            queue.i.valid.eq(self.host_req_valid), self.host_req_ready.eq(queue.i.ready),
+            request.write.eq(self.host_req_write), request.region.eq(self.host_req_region),
+            request.address.eq(self.host_req_address), request.data.eq(self.host_req_data),
+            request.mask.eq(self.host_req_mask),
+            self.host_resp_valid.eq(host.o.valid), host.o.ready.eq(self.host_resp_ready),
+            self.host_resp_data.eq(host.o.payload.data),
+            self.host_resp_error.eq(host.o.payload.error),
+        ]
+
+    def _dram_ports(self, m: Module, commands, data_bus) -> None:
+        for slot in ("row0", "row1", "column0", "column1"):
+            source = getattr(commands, slot)
+            for name in source.shape().members:
+                m.d.comb += getattr(self, f"dram_{slot}_{name}").eq(source[name])
+        m.d.comb += [
+            self.dram_path.eq(commands.path),
+            data_bus.bundle_rdata.eq(self.dram_bundle_rdata),
+            data_bus.host_rdata.eq(self.dram_host_rdata),
+            self.dram_bundle_wdata.eq(data_bus.bundle_wdata),
+            self.dram_host_wdata.eq(data_bus.host_wdata),
+            self.dram_host_wmask.eq(data_bus.host_wmask),
+        ]
+
+    def _counters(self, m: Module, gemm, dram, host) -> None:
+        m.submodules.counters = counters = Counters(self.config)
+        m.d.comb += [
+            counters.accepted.eq(self._accepted), counters.completed.eq(self._completed),
+            counters.tile.active.eq(gemm.events.active),
+            counters.tile.stall_output.eq(gemm.events.stall_output),
+            counters.tile.stall_weights.eq(gemm.events.stall_weights),
+            counters.activity.eq(dram.activity), counters.refresh.eq(dram.event_refresh),
+            counters.word_read.eq(dram.strobes.bundle_read),
+            counters.word_written.eq(dram.strobes.bundle_write),
+            counters.host_granule.eq(dram.host_done),
+            counters.clear.eq(host.clear),
+        ]
+        for source, sink in zip(counters.values, host.counters, strict=True):
+            m.d.comb += sink.eq(source)

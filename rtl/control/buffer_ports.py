@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Who may reach which buffer: GEMM module first, then LOAD/STORE, then the host."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line
+from logicpim.spec.config import Config
+from logicpim.spec.isa import Buffer
+
+from .arbiter import ReadArbiter, WriteArbiter
+from .mover import buffer_lines
+
+
+class BufferPorts(wiring.Component):
+    """Shares the ports of the input and the temp buffer.
+
+    The GEMM module reads the input buffer and writes the temp buffer without ever waiting;
+    movers and host reach both, named by their select, and wait for a free clock.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    operands, results : In, the GEMM module's reader and writer
+    load_select, load : In, the loader's buffer and writer
+    store_select, store : In, the storer's buffer and reader
+    host_select, host_read, host_write : In, the host's buffer, reader and writer
+    input_read, input_write, temp_read, temp_write : Out, ports of the buffers
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+
+        def read(lines):
+            return BufferRead(lines, config.line_bits)
+
+        def write(lines):
+            return BufferWrite(lines, config.line_bits, cells_per_line(config))
+
+        either = buffer_lines(config)
+        super().__init__({
+            "operands": In(read(config.input_lines)), "results": In(write(config.temp_lines)),
+            "load_select": In(1), "load": In(write(either)),
+            "store_select": In(1), "store": In(read(either)),
+            "host_select": In(1), "host_read": In(read(either)), "host_write": In(write(either)),
+            "input_read": Out(read(config.input_lines)),
+            "input_write": Out(write(config.input_lines)),
+            "temp_read": Out(read(config.temp_lines)),
+            "temp_write": Out(write(config.temp_lines)),
+        })
+
+    def _readers(self, m: Module, buffer: Buffer, ports) -> None:
+        for port, select, client in zip(ports, (self.store_select, self.host_select),
+                                        (self.store, self.host_read), strict=True):
+            m.d.comb += port.address.eq(client.address)
+            with m.If(select == buffer):
+                m.d.comb += [port.enable.eq(client.enable), client.ready.eq(port.ready)]
+
+    def _writers(self, m: Module, buffer: Buffer, ports) -> None:
+        for port, select, client in zip(ports, (self.load_select, self.host_select),
+                                        (self.load, self.host_write), strict=True):
+            m.d.comb += [port.address.eq(client.address), port.data.eq(client.data)]
+            with m.If(select == buffer):
+                m.d.comb += [port.enable.eq(client.enable), client.ready.eq(port.ready)]
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.input_readers = input_readers = ReadArbiter(
+            config, lines=config.input_lines, readers=3)
+        m.submodules.input_writers = input_writers = WriteArbiter(
+            config, lines=config.input_lines, writers=2)
+        m.submodules.temp_readers = temp_readers = ReadArbiter(
+            config, lines=config.temp_lines, readers=2)
+        m.submodules.temp_writers = temp_writers = WriteArbiter(
+            config, lines=config.temp_lines, writers=3)
+        connect(m, flipped(self.operands), input_readers.i[0])
+        connect(m, flipped(self.results), temp_writers.i[0])
+        self._readers(m, Buffer.INPUT, list(input_readers.i)[1:])
+        self._readers(m, Buffer.TEMP, list(temp_readers.i))
+        self._writers(m, Buffer.INPUT, list(input_writers.i))
+        self._writers(m, Buffer.TEMP, list(temp_writers.i)[1:])
+        for arbiter, port in ((input_readers, self.input_read), (input_writers, self.input_write),
+                              (temp_readers, self.temp_read), (temp_writers, self.temp_write)):
+            connect(m, arbiter.o, flipped(port))
+
+        # Which buffer answers a read is known a clock earlier, when it was granted.
+        for select, client in ((self.store_select, self.store),
+                               (self.host_select, self.host_read)):
+            with m.If(self._was(m, select)):
+                m.d.comb += client.data.eq(self.temp_read.data)
+            with m.Else():
+                m.d.comb += client.data.eq(self.input_read.data)
+        return m
+
+    @staticmethod
+    def _was(m: Module, select: Signal) -> Signal:
+        before = Signal()
+        m.d.sync += before.eq(select)
+        return before

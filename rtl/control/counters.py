@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Performance counters: where every clock of an instruction went."""
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from logicpim.rtl.signatures import Activity, GemmEvents
+from logicpim.spec.config import Config
+from logicpim.spec.device import Counter
+
+# Clocks from the DRAM's data to the tile: I/O buffer, gearbox, landing queue, word register.
+PIPELINE_AFTER_DRAM = 5
+
+
+class Counters(wiring.Component):
+    """Counts the events of :class:`~logicpim.spec.device.Counter`, 64 bits each, wrapping.
+
+    A clock in which the tile waits for weights is charged to what the DRAM controller did when
+    those weights should have been read: its activity is delayed by the read latency.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    accepted, completed : In, pulses as an instruction enters the queue and as its completion
+        is put out; the first clock counted is the one after ``accepted``
+    tile : In, what the tile did
+    activity : In, what the DRAM controller does
+    word_read, word_written, host_granule, refresh : In, event pulses
+    clear : In, set all to zero
+    values : Out
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({
+            "accepted": In(1), "completed": In(1),
+            "tile": In(GemmEvents()), "activity": In(Activity),
+            "word_read": In(1), "word_written": In(1), "host_granule": In(1), "refresh": In(1),
+            "clear": In(1),
+            "values": Out(unsigned(64)).array(len(Counter)),
+        })
+
+    def _delayed_activity(self, m: Module):
+        activity = self.activity
+        for index in range(self.config.dram_timing.read_latency + PIPELINE_AFTER_DRAM):
+            later = Signal(Activity, name=f"activity_{index + 1}")
+            m.d.sync += later.eq(activity)
+            activity = later
+        return activity
+
+    def elaborate(self, platform):
+        m = Module()
+        in_flight = Signal(range(2 * self.config.queue_depth + 8))
+        m.d.sync += in_flight.eq(in_flight + self.accepted - self.completed)
+        activity = self._delayed_activity(m)
+
+        causes = {c: Signal(name=c.name.lower()) for c in Counter}
+        m.d.comb += [
+            causes[Counter.CYCLES].eq(in_flight != 0),
+            causes[Counter.WORDS_READ].eq(self.word_read),
+            causes[Counter.WORDS_WRITTEN].eq(self.word_written),
+            causes[Counter.HOST_GRANULES].eq(self.host_granule),
+            causes[Counter.REFRESHES].eq(self.refresh),
+        ]
+        waits = {Activity.ACTIVATE: Counter.STALL_ACTIVATE,
+                 Activity.REFRESH: Counter.STALL_REFRESH,
+                 Activity.HOST: Counter.STALL_ARBITRATION,
+                 Activity.STREAM: Counter.STALL_OPERAND}
+        with m.If(in_flight != 0):
+            with m.If(self.tile.active):
+                m.d.comb += causes[Counter.ACTIVE].eq(1)
+            with m.Elif(self.tile.stall_output):
+                m.d.comb += causes[Counter.STALL_OUTPUT].eq(1)
+            with m.Elif(self.tile.stall_weights & (activity != Activity.IDLE)):
+                with m.Switch(activity):
+                    for state, counter in waits.items():
+                        with m.Case(state):
+                            m.d.comb += causes[counter].eq(1)
+            with m.Else():
+                m.d.comb += causes[Counter.STALL_CONTROL].eq(1)
+
+        for counter, value in zip(Counter, self.values, strict=True):
+            m.d.sync += value.eq(value + causes[counter])
+            with m.If(self.clear):
+                m.d.sync += value.eq(0)
+        return m

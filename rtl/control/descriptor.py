@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The instruction descriptor as gateware sees it: field slices and decoded operations."""
+
+from amaranth.hdl import Value, unsigned
+from amaranth.lib import data
+from amaranth.utils import ceil_log2
+
+from logicpim.spec.config import Config
+from logicpim.spec.isa import FIELDS, Format, Opcode, Status
+
+
+def field(descriptor: Value, name: str) -> Value:
+    """The slice of a 256-bit descriptor that holds field ``name``."""
+    entry = FIELDS[name]
+    return descriptor[entry.lsb:entry.lsb + entry.width]
+
+
+def operation(config: Config) -> data.StructLayout:
+    """A checked instruction with what execution derives from it.
+
+    ``words`` is the number of bundle words (of one pass over the weights for a GEMM);
+    ``source_stride`` and ``result_stride`` are the lines of one token group.
+    """
+    word_bits = ceil_log2(config.dram.words)
+    return data.StructLayout({
+        "opcode": Opcode, "tag": unsigned(16), "status": Status,
+        "output_format": Format, "buffer": unsigned(1),
+        "m": unsigned(16), "n": unsigned(24), "k": unsigned(24),
+        "address": unsigned(word_bits), "words": unsigned(word_bits + 1),
+        "source_line": unsigned(24), "result_line": unsigned(24),
+        "source_stride": unsigned(24), "result_stride": unsigned(24),
+    })
+
+
+COMPLETION = data.StructLayout({"tag": unsigned(16), "status": Status})
+
+
+def ceil_shift(value: Value, unit: int) -> Value:
+    """``ceil(value / unit)`` for a power of two ``unit``."""
+    shift = ceil_log2(unit)
+    return (value + (unit - 1)) >> shift if shift else value

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Host port: plain requests to DRAM, buffers and registers, answered in order."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line, host_access
+from logicpim.spec.config import Config
+from logicpim.spec.device import Counter, Region
+
+from .mover import buffer_lines
+
+RESPONSES = 16
+
+
+def host_address_bits(config: Config) -> int:
+    """Width of a granule address within a region."""
+    return ceil_log2(max(config.dram.granules, buffer_lines(config) * config.tile.tokens,
+                         len(Counter)))
+
+
+def host_request(config: Config) -> data.StructLayout:
+    """One granule: ``region`` is a :class:`~logicpim.spec.device.Region`, ``mask`` has a bit
+    for each byte that a write changes. Buffers are written in whole cells: a mask that covers
+    part of a cell is answered with an error."""
+    return data.StructLayout({
+        "write": unsigned(1), "region": Region,
+        "address": unsigned(host_address_bits(config)),
+        "data": unsigned(config.granule_bits), "mask": unsigned(config.granule_bytes)})
+
+
+def host_response(config: Config) -> data.StructLayout:
+    """The granule read (zero after a write) and whether the address did not exist."""
+    return data.StructLayout({"data": unsigned(config.granule_bits), "error": unsigned(1)})
+
+
+class HostPort(wiring.Component):
+    """Routes host requests to their region and answers each with exactly one response, in order.
+
+    A write has taken effect when its response is given. Buffer accesses are pipelined, one a
+    clock; DRAM accesses are pipelined among themselves; a change of region waits for the ones
+    before. Accesses under way never exceed the room for their responses.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    i : In, stream of :func:`host_request`
+    o : Out, stream of :func:`host_response`
+    dram : Out, stream of :func:`~logicpim.rtl.signatures.host_access`
+    dram_done : In, pulse for each DRAM access done, in order
+    dram_rdata : In, the granule read, valid with ``dram_done``
+    read, write : Out, port of the buffer named by ``buffer``
+    buffer : Out(1), 0 input buffer, 1 temp buffer
+    counters : In, the values that ``REGISTERS`` reads
+    clear : Out, pulse that clears them
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        lines = buffer_lines(config)
+        super().__init__({
+            "i": In(stream.Signature(host_request(config))),
+            "o": Out(stream.Signature(host_response(config))),
+            "dram": Out(stream.Signature(host_access(config))),
+            "dram_done": In(1), "dram_rdata": In(config.granule_bits),
+            "buffer": Out(1),
+            "read": Out(BufferRead(lines, config.line_bits)),
+            "write": Out(BufferWrite(lines, config.line_bits, cells_per_line(config))),
+            "counters": In(unsigned(64)).array(len(Counter)),
+            "clear": Out(1),
+        })
+
+    def _drive_ports(self, m: Module, request) -> None:
+        """Payloads towards DRAM and buffers; only enables and valids are conditional."""
+        config = self.config
+        slot_bits = ceil_log2(config.tile.tokens)
+        m.d.comb += [
+            self.dram.payload.write.eq(request.write),
+            self.dram.payload.address.eq(request.address),
+            self.dram.payload.data.eq(request.data),
+            self.dram.payload.mask.eq(request.mask),
+            self.buffer.eq(request.region == Region.TEMP),
+            self.read.address.eq(request.address >> slot_bits),
+            self.write.address.eq(request.address >> slot_bits),
+            self.write.data.eq(request.data.replicate(config.tile.tokens)),
+        ]
+
+    def _checked(self, m: Module, request):
+        """(the request may be served, cells to write in its granule)."""
+        config = self.config
+        limit, good = Signal(request.address.shape().width + 1), Signal()
+        sizes = {Region.DRAM: config.dram.granules,
+                 Region.INPUT: config.input_lines * config.tile.tokens,
+                 Region.TEMP: config.temp_lines * config.tile.tokens,
+                 Region.REGISTERS: len(Counter)}
+        with m.Switch(request.region):
+            for region, size in sizes.items():
+                with m.Case(region):
+                    m.d.comb += limit.eq(size)
+        cell_bytes = config.tile.rows * 2
+        parts = [request.mask.word_select(c, cell_bytes)
+                 for c in range(config.granule_bytes // cell_bytes)]
+        partial = Cat(part.any() & ~part.all() for part in parts).any()
+        is_buffer = (request.region == Region.INPUT) | (request.region == Region.TEMP)
+        m.d.comb += good.eq((request.address < limit) & ~(is_buffer & request.write & partial))
+        return good, Cat(part.all() for part in parts)
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.responses = responses = SyncFIFOBuffered(
+            width=host_response(config).size, depth=RESPONSES)
+        request = self.i.payload
+        self._drive_ports(m, request)
+        good, cells = self._checked(m, request)
+
+        under_way, dram_under_way = Signal(range(RESPONSES + 1)), Signal(range(RESPONSES + 1))
+        take, popped = Signal(), Signal()
+        room = under_way < RESPONSES
+        m.d.comb += [
+            popped.eq(self.o.valid & self.o.ready), self.i.ready.eq(take),
+            self.o.valid.eq(responses.r_rdy), responses.r_en.eq(self.o.ready),
+            self.o.payload.eq(responses.r_data),
+        ]
+        m.d.sync += under_way.eq(under_way + take - popped)
+
+        # What a request taken last clock leaves to be answered in this one.
+        pending, read_back, is_register, error = Signal(), Signal(), Signal(), Signal()
+        slot = Signal(max(1, ceil_log2(config.tile.tokens)))
+        register = Signal(unsigned(64))
+        m.d.sync += [pending.eq(0), slot.eq(request.address[:ceil_log2(config.tile.tokens)]),
+                     register.eq(Array(self.counters)[request.address[:ceil_log2(len(Counter))]]),
+                     read_back.eq(0), is_register.eq(0), error.eq(~good)]
+
+        with m.If(self.i.valid & room):
+            with m.If(good & (request.region == Region.DRAM)):
+                m.d.comb += [self.dram.valid.eq(~pending), take.eq(~pending & self.dram.ready)]
+            with m.Elif(dram_under_way == 0):
+                m.d.sync += pending.eq(take)
+                with m.If(~good):
+                    m.d.comb += take.eq(1)
+                with m.Elif(request.region == Region.REGISTERS):
+                    m.d.comb += [take.eq(1), self.clear.eq(request.write)]
+                    m.d.sync += is_register.eq(~request.write)
+                with m.Elif(request.write):
+                    m.d.comb += take.eq(self.write.ready)
+                    for index in range(config.tile.tokens):
+                        with m.If(request.address[:ceil_log2(config.tile.tokens)] == index):
+                            m.d.comb += self.write.enable.word_select(index, len(cells)).eq(cells)
+                with m.Else():
+                    m.d.comb += [self.read.enable.eq(1), take.eq(self.read.ready)]
+                    m.d.sync += read_back.eq(1)
+        m.d.sync += dram_under_way.eq(dram_under_way + (self.dram.valid & self.dram.ready)
+                                      - self.dram_done)
+
+        granule = self.read.data.word_select(slot, config.granule_bits)
+        value = Mux(is_register, register, Mux(read_back, granule, 0))
+        answer = data.View(host_response(config), responses.w_data)
+        m.d.comb += [
+            responses.w_en.eq(pending | self.dram_done),
+            answer.data.eq(Mux(self.dram_done, self.dram_rdata, value)),
+            answer.error.eq(~self.dram_done & error),
+        ]
+        return m
