@@ -105,6 +105,8 @@ class ReferenceDevice(Device):
         return self._dram[channel]
 
     def write_buffer(self, channel: int, buffer: Buffer, line: int, data: np.ndarray) -> None:
+        if data.dtype != np.uint8:
+            raise TypeError(f"buffers take bytes (uint8), not {data.dtype}")
         self._host_range(channel, buffer, line, data.size)[:] = data.reshape(-1)
 
     def read_buffer(self, channel: int, buffer: Buffer, line: int, size: int) -> np.ndarray:
@@ -118,7 +120,7 @@ class ReferenceDevice(Device):
             words[channel] = [insn.encode() if isinstance(insn, Instruction) else int(insn)
                               for insn in program]
             if any(not 0 <= word < 1 << INSTRUCTION_BITS for word in words[channel]):
-                raise LogicPimError(f"a raw instruction has more than {INSTRUCTION_BITS} bits")
+                raise LogicPimError(f"a raw instruction is not a number of {INSTRUCTION_BITS} bits")
         return {channel: [self._step(channel, word) for word in program]
                 for channel, program in words.items()}
 

@@ -28,7 +28,9 @@ _CHUNK = 1 << 15
 _TOKENS = 64
 """Tokens whose lanes are live at once."""
 _WEIGHTS = 1 << 23
-"""Weights decoded at once."""
+"""Weights transposed at once, padding included."""
+_ROWS = 1 << 12
+"""Weight rows at once: beats of so many fill a chunk."""
 
 
 def _tables():
@@ -80,8 +82,8 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16) -> np.ndarray
         raise ValueError(f"no output format {output!r}")
     (m, k), n = x_bits.shape, w_bits.shape[0]
     result = np.empty((m, n), np.uint32)
-    step = max(1, _WEIGHTS // max(1, k))
     x_beats = _beats(x_bits, depth)
+    step = min(_ROWS, max(1, _WEIGHTS // max(1, depth * x_beats.shape[1])))
     for start in range(0, n, step):
         w_beats = _beats(w_bits[start:start + step], depth)
         for token in range(0, m, _TOKENS):
@@ -101,7 +103,7 @@ def _beats(bits, depth):
 
 
 def _block(x_beats, w_beats):
-    """Binary32 bits [tokens, N] of the operands in beats; NaNs not yet canonical."""
+    """Binary32 bits [tokens, N] from the beats of operands and weights; NaNs not yet canonical."""
     depth, beats, tokens = x_beats.shape
     n = w_beats.shape[2]
     step = max(1, _CHUNK // (depth * rule.LANES * max(1, n))) * rule.LANES
