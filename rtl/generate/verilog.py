@@ -15,8 +15,7 @@ from .share import sharing, to_rtlil
 _SCRIPT = """read_rtlil <<rtlil
 {rtlil}
 rtlil
-proc -norom
-opt_expr -keepdc
+proc -norom -noopt
 memory_collect
 clean -purge
 write_verilog -noattr
@@ -24,6 +23,9 @@ write_verilog -noattr
 
 # A memory of zeroes has no contents in RTLIL (see share.py) and gets a loop in Verilog.
 _MEMORY = re.compile(r"^  reg (\[\d+:0\] )?(\w+) \[(\d+):0\];\n(?!  initial)", re.MULTILINE)
+
+# Yosys asks one select bit in each arm: asking the lower ones too, no two arms overlap.
+_OVERLAP = re.compile(r"(?<=  )(\d+'b\?*1)(\?+):")
 
 _INLINE = "  /* verilator no_inline_module */"
 
@@ -92,6 +94,7 @@ def _polish(module: str, shared: bool) -> str:
         assert f"{memory[2]}_index" not in taken
     module = _MEMORY.sub(r"\g<0>  integer \2_index;\n  initial for (\2_index = 0; \2_index <= \3; "
                          r"\2_index = \2_index + 1) \2[\2_index] = 0;\n", module)
+    module = _OVERLAP.sub(lambda m: m[1] + "0" * len(m[2]) + ":", module)
     if shared:
         module = module.replace(");\n", ");\n" + _INLINE + "\n", 1)
     return module

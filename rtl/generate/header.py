@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The C header and the instruction manual, both from the one table of the instruction set."""
+
+from logicpim import __version__
+from logicpim.spec.config import Config
+from logicpim.spec.device import Counter, Region
+from logicpim.spec.dram import DramCommand
+from logicpim.spec.isa import (
+    FIELDS,
+    INSTRUCTION_BITS,
+    Buffer,
+    Format,
+    Opcode,
+    Status,
+    allowed_mask,
+)
+
+_ENUMS = {"OPCODE": Opcode, "FORMAT": Format, "BUFFER": Buffer, "STATUS": Status,
+          "REGION": Region, "COUNTER": Counter, "DRAM": DramCommand}
+
+
+def sizes(config: Config) -> dict[str, int]:
+    """Sizes of a configuration by the name they have in C, without prefix."""
+    org, timing, tile = config.dram, config.dram_timing, config.tile
+    return {
+        "CHANNELS": config.channels,
+        "INSTRUCTION_BYTES": INSTRUCTION_BITS // 8,
+        "TILE_TOKENS": tile.tokens, "TILE_ROWS": tile.rows, "TILE_DEPTH": tile.depth,
+        "MAX_TOKENS": tile.max_tokens,
+        "GRANULE_BYTES": config.granule_bytes, "WORD_BYTES": config.word_bytes,
+        "LINE_BYTES": config.line_bytes,
+        "INPUT_LINES": config.input_lines, "TEMP_LINES": config.temp_lines,
+        "RANKS": org.ranks, "BANK_GROUPS": org.bank_groups,
+        "BANKS_PER_GROUP": org.banks_per_group, "BUNDLE_BANKS": org.bundle_banks,
+        "BUNDLES": org.bundles, "ROWS": org.rows, "COLUMNS": org.columns,
+        "WORDS_PER_BUNDLE": org.words_per_bundle,
+        "READ_LATENCY": timing.read_latency, "WRITE_LATENCY": timing.write_latency,
+    }
+
+
+def c_header(config: Config) -> str:
+    """Sizes of the configuration and the encodings, for software in C or C++."""
+    lines = [f"/* LogicPIM {__version__}, configuration {config.name} ({config.digest}). */",
+             "#ifndef LOGICPIM_H", "#define LOGICPIM_H", ""]
+    lines += [f"#define LOGICPIM_{name} {value}" for name, value in sizes(config).items()]
+    for prefix, kind in _ENUMS.items():
+        lines += [""] + [f"#define LOGICPIM_{prefix}_{e.name} {e.value}" for e in kind]
+    lines += ["", "/* Fields of an instruction: lowest bit and width. */"]
+    for f in FIELDS.values():
+        lines += [f"#define LOGICPIM_INSN_{f.name.upper()}_LSB {f.lsb}",
+                  f"#define LOGICPIM_INSN_{f.name.upper()}_WIDTH {f.width}"]
+    return "\n".join([*lines, "", "#endif", ""])
+
+
+def isa_manual() -> str:
+    """``docs/isa.md``: opcodes, fields, formats, statuses, host regions and counters."""
+    text = ["# Instruction set", "",
+            "Written by `logicpim.rtl.generate.header.isa_manual` from `logicpim/spec/isa.py`; "
+            "change that.", "",
+            f"An instruction is a descriptor of {INSTRUCTION_BITS} bits, little-endian. Sizes "
+            "are in elements, DRAM addresses in bundle words of the channel, buffer positions "
+            "in lines. Bits that no field of the opcode covers must be zero.", "", "## Fields", ""]
+    text += _table(("Field", "Bits", "Opcodes", "Meaning"), (
+        (f"`{f.name}`", f"{f.lsb + f.width - 1}:{f.lsb}", ", ".join(o.name for o in f.opcodes),
+         f.meaning) for f in FIELDS.values()))
+    text += ["", "## Opcodes", ""]
+    text += _table(("Opcode", "Code", "Bits that may be set"), (
+        (o.name, f"`0x{o:02x}`", f"`0x{allowed_mask(o):064x}`") for o in Opcode))
+    for title, kind in (("Formats", Format), ("Buffers", Buffer), ("Host regions", Region)):
+        text += ["", f"## {title}", "", *_table(("Name", "Code"), ((e.name, e) for e in kind))]
+    text += ["", "## Status of a completion", "",
+             "Checked in this order; the first that fails is the status, and the instruction "
+             "has no effect.", ""]
+    text += _table(("Status", "Code", "Meaning"), ((s.name, s, s.reason) for s in Status))
+    text += ["", "## Counters", "",
+             "Granule *i* of the register region reads counter *i*; a write to the region "
+             "clears all.", ""]
+    text += _table(("Counter", "Index", "Counts"), ((c.name, c, c.meaning) for c in Counter))
+    return "\n".join(text) + "\n"
+
+
+def _table(head, rows):
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(format(cell) for cell in row)} |"
