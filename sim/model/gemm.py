@@ -80,7 +80,7 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16) -> np.ndarray
         raise ValueError(f"shapes {x_bits.shape} and {w_bits.shape} are not [M, K] and [N, K]")
     if output not in (Format.FP16, Format.FP32):
         raise ValueError(f"no output format {output!r}")
-    (m, k), n = x_bits.shape, w_bits.shape[0]
+    m, n = len(x_bits), len(w_bits)
     result = np.empty((m, n), np.uint32)
     x_beats = _beats(x_bits, depth)
     step = min(_ROWS, max(1, _WEIGHTS // max(1, depth * x_beats.shape[1])))
