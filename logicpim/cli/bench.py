@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``logicpim bench gemm``: one matrix product on a device, measured and checked."""
+
+import time
+
+import numpy as np
+
+from ..driver.backends import BACKENDS, open_device
+from ..driver.kernel import Job, Kernels, check_reduction
+from ..driver.memory import Memory
+from ..driver.stats import Stats
+from ..sim.model.gemm import gemm
+from ..spec.errors import LogicPimError
+from ..spec.isa import Format
+from .io import (
+    Progress,
+    add_config_options,
+    add_json_option,
+    config_of,
+    count,
+    percent,
+    table,
+    whole,
+)
+from .trace import add_trace_option, check_trace, write_trace
+
+EPILOG = """\
+X [M, K] and W [N, K] are seeded normal values in FP16. The rows of W are dealt over the channels;
+what exceeds the buffers is cut into several instructions. The result is compared bit for bit with
+the reference model.
+
+what the keys mean
+  cycles                logic clocks from the instruction's acceptance to its completion, of the
+                        channel that takes longest
+  weight_bytes          useful bytes of weights: N * K * 2
+  bandwidth_efficiency  weight_bytes / (channels * cycles * bytes of a beat), refresh included
+  mac_utilisation       M * N * K / (cycles * multiply-accumulators of all channels)
+  stalls                clocks in which the tile took no beat, by cause, of that channel
+  wall_s, cycles_per_s, macs_per_s
+                        seconds of the kernel on this machine, and its speed here; setup_s is
+                        the time for compiling and loading before
+
+examples
+  logicpim bench gemm --m 1 --n 1024 --k 4096
+  logicpim bench gemm --m 8 --n 1024 --k 4096 --no-refresh --json
+  logicpim bench gemm --config small --m 3 --n 7 --k 11 --trace commands.csv
+  logicpim bench gemm --m 8 --n 4096 --k 4096 --channels 4 --backend reference
+"""
+
+FORMATS = {"fp16": Format.FP16, "fp32": Format.FP32}
+
+
+def add_parser(subparsers):
+    """Add ``bench`` and its kernels."""
+    bench = subparsers.add_parser("bench", help="measure one kernel",
+                                  description="Measure one kernel on a device.")
+    kernels = bench.add_subparsers(dest="kernel", required=True, metavar="KERNEL")
+    p = kernels.add_parser("gemm", help="a matrix product Y = X . W^T", epilog=EPILOG,
+                           description="Run Y [M, N] = X [M, K] . W [N, K]^T on a device.")
+    p.add_argument("--m", type=whole(1, 65535), required=True, help="tokens")
+    p.add_argument("--n", type=whole(1), required=True, help="output rows of the weight")
+    p.add_argument("--k", type=whole(1), required=True, help="reduction length")
+    add_config_options(p)
+    p.add_argument("--backend", choices=BACKENDS, default="verilator",
+                   help="what runs it (default: %(default)s)")
+    p.add_argument("--bundles", type=int, choices=(1, 2, 4), default=1,
+                   help="bank bundles streamed in turn (this version: 1)")
+    p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
+    p.add_argument("--output", choices=FORMATS, default="fp32",
+                   help="format of the results (default: %(default)s)")
+    p.add_argument("--seed", type=whole(0), default=1, help="of the data (default: %(default)s)")
+    add_trace_option(p)
+    add_json_option(p)
+    p.set_defaults(run=run, show=show,
+                   status=lambda result: 0 if result["matches_reference"] else 1)
+    return p
+
+
+def run(args) -> dict:
+    """Run the kernel; the keys of the JSON object."""
+    if args.bundles != 1:
+        raise LogicPimError(f"--bundles {args.bundles}: this version streams one bundle at a time, "
+                            f"use --bundles 1")
+    config = config_of(args)
+    if args.no_refresh:
+        config = config.replace(refresh=False)
+    check_trace(args)
+    check_reduction(config, args.k)
+    memory = Memory(config)
+    matrix = memory.place(args.n, args.k, space=0)
+    progress = Progress()
+    begun = time.perf_counter()
+    random = np.random.default_rng(args.seed)
+    x_bits = random.standard_normal((args.m, args.k)).astype(np.float16).view(np.uint16)
+    w_bits = (random.standard_normal((args.n, args.k)) * args.k ** -0.5).astype(np.float16)
+    w_bits = w_bits.view(np.uint16)
+    with open_device(args.backend, config, trace=args.trace is not None,
+                     progress=progress) as device:
+        memory.load(device, matrix, w_bits)
+        kernels, stats = Kernels(device), Stats()
+        started = time.perf_counter()
+        progress(f"running on {args.backend}")
+        (y,), = kernels.run([Job(x_bits, (matrix,))], FORMATS[args.output], stats)
+        wall = time.perf_counter() - started
+        progress("checking")
+        matches = np.array_equal(y, gemm(x_bits, w_bits, config.tile.depth, FORMATS[args.output]))
+        write_trace(args, device)
+        timed = device.timed
+    progress.clear()
+    return {
+        "m": args.m, "n": args.n, "k": args.k, "config": config.name, "backend": args.backend,
+        "channels": config.channels, "output": args.output, "refresh": config.refresh,
+        "cycles": stats.cycles if timed else None,
+        "weight_bytes": stats.weight_bytes,
+        "bandwidth_efficiency": stats.bandwidth_efficiency(config),
+        "mac_utilisation": stats.mac_utilisation(config),
+        "active": stats.active if timed else None,
+        "stalls": stats.stalls if timed else {},
+        "words_read": stats.words_read if timed else None,
+        "refreshes": stats.refreshes if timed else None,
+        "matches_reference": bool(matches),
+        "setup_s": started - begun,
+        "wall_s": wall,
+        "cycles_per_s": stats.cycles / wall if timed else None,
+        "macs_per_s": stats.macs / wall,
+    }
+
+
+def show(result: dict, args) -> None:
+    """Print the result for people."""
+    r = result
+    print(f"GEMM M={r['m']} N={r['n']} K={r['k']} on {r['config']} ({r['channels']} channel"
+          f"{'s' * (r['channels'] > 1)}, {r['backend']})")
+    print(table(["", ""], [[name, text] for name, text in (
+        ("cycles", count(r["cycles"])),
+        ("weight bytes", count(r["weight_bytes"])),
+        ("bandwidth efficiency", percent(r["bandwidth_efficiency"])),
+        ("MAC utilisation", percent(r["mac_utilisation"])),
+        ("tile active", count(r["active"])),
+        *((f"stalled: {cause}", count(clocks)) for cause, clocks in r["stalls"].items()),
+        ("equals the reference", "yes" if r["matches_reference"] else "NO"),
+        ("seconds", f"{r['wall_s']:.2f}"),
+        ("cycles a second", count(r["cycles_per_s"])),
+        ("MACs a second", count(r["macs_per_s"])),
+    )]).lstrip("\n"), end="")

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What commands share: options, progress on stderr, tables on stdout."""
+
+import argparse
+import sys
+import time
+
+from ..spec.config import Config
+from ..spec.presets import PRESETS, load_config
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter,
+                         allow_abbrev=False, **options)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def whole(least: int, most: int | None = None):
+    """An argument type: a whole number in a range."""
+    limits = f">= {least}" if most is None else f"from {least} to {most}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < least or most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"must be a whole number {limits}, not {text!r}")
+        return value
+    return parse
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """``--config``, ``--set`` and ``--channels``."""
+    parser.add_argument("--config", default="channel", metavar="NAME_OR_TOML",
+                        help=f"a preset ({', '.join(PRESETS)}) or a .toml file "
+                             f"(default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                        help="change one value of the configuration, as in tile.groups=2; "
+                             "may be repeated")
+    parser.add_argument("--channels", type=whole(1), metavar="C",
+                        help="number of channels, instead of the configuration's")
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The configuration that the options name."""
+    config = load_config(args.config, args.overrides)
+    return config if args.channels is None else config.replace(channels=args.channels)
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true",
+                        help="print one JSON object on stdout, and nothing else there")
+
+
+def say(args: argparse.Namespace, text: str) -> None:
+    """Part of the result for people, as soon as it is there; dropped where JSON was asked for."""
+    if not args.json:
+        print(text, end="", flush=True)
+
+
+class Progress:
+    """One line on stderr that says how far long work is: redrawn on a terminal, else rarely."""
+
+    def __init__(self, stream=None):
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._last = time.monotonic()
+        self._drawn = 0
+
+    def __call__(self, text: str) -> None:
+        """Say that ``text`` is going on."""
+        now = time.monotonic()
+        if now - self._last < (0.1 if self._terminal else 10):
+            return
+        self._last = now
+        if self._terminal:
+            self._stream.write(f"\r{text:{self._drawn}}")
+            self._drawn = len(text)
+        else:
+            self._stream.write(f"logicpim: {text}\n")
+        self._stream.flush()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.clear()
+        self._stream.write(f"logicpim: {text}\n")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Wipe the redrawn line."""
+        if self._drawn:
+            self._stream.write(f"\r{'':{self._drawn}}\r")
+            self._stream.flush()
+            self._drawn = 0
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Columns of text: the first left-aligned, and any other that holds words; numbers right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    words = [i == 0 or any(row[i][:1].isalpha() for row in rows) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = (cell.ljust(width) if left else cell.rjust(width)
+                 for cell, width, left in zip(row, widths, words, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def percent(value: float | None) -> str:
+    """A fraction for people; a dash where there is none."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def count(value: int | float | None) -> str:
+    """A number for people, with thousands apart; a dash where there is none."""
+    return "-" if value is None else f"{round(value):,}"

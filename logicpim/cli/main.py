@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command ``logicpim``."""
+
+import importlib.util
+import json
+import os
+import sys
+
+from .. import __version__
+from ..spec.errors import LogicPimError
+from .io import Parser
+
+COMMANDS = ("generate", "run", "bench")
+
+EPILOG = """\
+examples
+  logicpim generate --config channel -o out       write the Verilog of one channel
+  logicpim run models/tiny-mixtral --prompt "In the beginning" --backend verilator
+                                                  decode text, the experts on the RTL
+  logicpim bench gemm --m 8 --n 1024 --k 4096     measure one kernel on the RTL
+
+Every command takes --json (one object on stdout), shows progress on stderr, and ends with a
+status other than 0 and one line on stderr if something is wrong.
+"""
+
+
+def parser() -> Parser:
+    """The parser of all commands."""
+    top = Parser(prog="logicpim", epilog=EPILOG,
+                 description="Generate, measure and drive Logic-PIM, an open "
+                             "processing-in-memory device.")
+    top.add_argument("--version", action="version", version=f"logicpim {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        if importlib.util.find_spec(f"{__package__}.{name}"):
+            module = importlib.import_module(f".{name}", __package__)
+            module.add_parser(commands)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        args = parser().parse_args(argv)
+        result = args.run(args)
+        if args.json:
+            print(json.dumps(result, allow_nan=False))
+        else:
+            args.show(result, args)
+        sys.stdout.flush()
+        return args.status(result) if hasattr(args, "status") else 0
+    except LogicPimError as error:
+        print(f"logicpim: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("logicpim: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has left; keep Python from flushing into the pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

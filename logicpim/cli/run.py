@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``logicpim run``: greedy decoding of a model folder with its experts on Logic-PIM."""
+
+import argparse
+import time
+from pathlib import Path
+
+from ..driver.backends import BACKENDS, open_device
+from ..driver.decode import Decoder
+from ..driver.experts import ExpertRunner
+from ..driver.report import cost, placements
+from ..llm.checkpoint import Checkpoint
+from ..llm.config import load_config
+from ..llm.mixtral import Mixtral
+from ..llm.tokenizer import Tokenizer
+from .io import (
+    Progress,
+    add_config_options,
+    add_json_option,
+    config_of,
+    count,
+    percent,
+    say,
+    table,
+    whole,
+)
+from .trace import add_trace_option, check_trace, write_trace
+
+EPILOG = """\
+MODEL_DIR is an ordinary Hugging Face folder of a Mixtral: config.json, model.safetensors (or an
+index of several files) in FP16, BF16 or FP32, tokenizer.json. The products of the experts run on
+Logic-PIM with FP16 operands and FP32 results; all else runs in numpy in float32.
+
+what the keys mean
+  matches_reference     every logit equals that of the reference backend, bit for bit (--check);
+                        null if that was not checked
+  placements            a row for each phase and operation: where it ran, M, N, K as
+                        [least, greatest], calls, FLOPs, bytes, Op/B; on Logic-PIM also its cost
+  cycles                logic clocks in which Logic-PIM had an instruction in flight
+  bandwidth_efficiency  useful weight bytes / (channels * cycles * bytes of a beat)
+
+examples
+  logicpim run models/tiny-mixtral --prompt "In the beginning" --tokens 32 --backend verilator
+  logicpim run models/tiny-mixtral --prompt "Grace be" --backend reference --json
+  logicpim run models/tiny-mixtral --prompt "Grace be" --tokens 4 --config small --channels 2 \\
+      --set dram.rows=16384
+"""
+
+
+def add_parser(subparsers):
+    """Add ``run``."""
+    p = subparsers.add_parser(
+        "run", help="decode text with the experts on Logic-PIM", epilog=EPILOG,
+        description="Decode text greedily, the experts' matrix products on Logic-PIM.")
+    p.add_argument("model", type=Path, metavar="MODEL_DIR", help="Hugging Face folder of a Mixtral")
+    p.add_argument("--prompt", required=True, metavar="TEXT", help="text to continue")
+    p.add_argument("--tokens", type=whole(1), default=64, metavar="N",
+                   help="tokens to decode (default: %(default)s)")
+    p.add_argument("--backend", choices=BACKENDS, default="verilator",
+                   help="what runs the experts: the numpy reference, or the generated Verilog "
+                        "compiled by Verilator (default: %(default)s)")
+    add_config_options(p)
+    p.add_argument("--check", action=argparse.BooleanOptionalAction,
+                   help="run the reference in lockstep and compare every logit "
+                        "(default: with --backend verilator)")
+    p.add_argument("--ignore-eos", action="store_true",
+                   help="go on after a token that ends the text")
+    add_trace_option(p)
+    add_json_option(p)
+    p.set_defaults(run=run, show=show,
+                   status=lambda result: 1 if result["matches_reference"] is False else 0)
+    return p
+
+
+def run(args) -> dict:
+    """Decode; the keys of the JSON object. Text is said as it comes."""
+    begun = time.perf_counter()
+    progress = Progress()
+    config = config_of(args)
+    check_trace(args)
+    progress("reading the model")
+    model_config = load_config(args.model)
+    tokenizer = Tokenizer(args.model, model_config.vocab_size)
+    prompt = tokenizer.encode(args.prompt)
+    checkpoint = Checkpoint(args.model, model_config)
+    rounded = sorted(checkpoint.formats - {"F16"})
+    if rounded:
+        progress.note(f"the experts' weights are {', '.join(rounded)}: rounded to FP16")
+    model = Mixtral(model_config, checkpoint)
+    check = args.backend != "reference" if args.check is None else args.check
+
+    def loading(done, layers):
+        progress(f"loading layer {done} of {layers}")
+
+    with (open_device(args.backend, config, trace=args.trace is not None,
+                      progress=progress) as device,
+          open_device("reference", config) as golden):
+        experts = ExpertRunner(device, model_config, checkpoint, loading)
+        reference = ExpertRunner(golden, model_config, checkpoint, loading) if check else None
+        decoder = Decoder(model, experts, reference)
+        progress.clear()
+        say(args, args.prompt)
+        ids, text, decoding = [], "", time.perf_counter()
+        stop = () if args.ignore_eos else model_config.eos_ids
+        for token, _ in decoder.greedy(prompt, args.tokens, stop):
+            ids.append(token)
+            shown = ids[:-1] if token in stop else ids
+            now = tokenizer.continuation(prompt, shown)
+            if not now.endswith("\N{REPLACEMENT CHARACTER}"):  # the first bytes of a character
+                say(args, now[len(text):])
+                text = now
+            if args.json:
+                progress(f"token {len(ids)} of {args.tokens}")
+        decoding = time.perf_counter() - decoding
+        say(args, "\n")
+        write_trace(args, device)
+    progress.clear()
+    total = experts.total()
+    return {
+        "prompt": args.prompt, "prompt_token_ids": prompt, "text": now, "token_ids": ids,
+        "backend": args.backend, "config": config.name, "channels": config.channels,
+        "matches_reference": True if args.backend == "reference" else decoder.matches,
+        "rounded_to_fp16": rounded,
+        "placements": placements(config, decoder.operations, experts.stats),
+        **cost(config, total),
+        "stalls": total.stalls if device.timed else {},
+        "decode_s": decoding,
+        "wall_s": time.perf_counter() - begun,
+    }
+
+
+def show(result: dict, args) -> None:
+    """Print what ran where, after the text."""
+    header = ["", "where", "M", "N", "K", "calls", "Op/B", "bytes", "cycles", "efficiency"]
+    for phase in ("prefill", "decode"):
+        rows = [r for r in result["placements"] if r["phase"] == phase]
+        if rows:
+            print()
+            print(table([phase, *header[1:]], [[
+                r["operation"], r["where"], *map(_range, (r["m"], r["n"], r["k"])),
+                count(r["calls"]), f"{r['op_b']:.2f}", count(r["bytes"]), count(r.get("cycles")),
+                percent(r.get("bandwidth_efficiency"))] for r in rows]), end="")
+    seconds = result["decode_s"]
+    print(f"\n{len(result['token_ids'])} tokens in {seconds:.1f} s "
+          f"({result['wall_s']:.1f} s with loading), {result['channels']} channel"
+          f"{'s' * (result['channels'] > 1)} of {result['config']} on {result['backend']}")
+    if result["cycles"]:
+        print(f"Logic-PIM: {count(result['cycles'])} cycles, "
+              f"{count(result['weight_bytes'])} bytes of weights, "
+              f"bandwidth efficiency {percent(result['bandwidth_efficiency'])}, "
+              f"MAC utilisation {percent(result['mac_utilisation'])}")
+    if result["backend"] != "reference":
+        print({True: "every logit equals the reference, bit for bit",
+               False: "LOGITS DIFFER from the reference",
+               None: "not checked against the reference"}[result["matches_reference"]])
+
+
+def _range(sizes: list[int]) -> str:
+    least, most = sizes
+    return "-" if not most else str(least) if least == most else f"{least}-{most}"

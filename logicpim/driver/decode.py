@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Greedy decoding with the experts on a device, and on the reference in lockstep to check it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..llm.config import ModelConfig
+from ..llm.graph import Operation, step
+from ..llm.mixtral import KvCache, Mixtral
+from ..spec.errors import ModelError
+from .experts import ExpertRunner
+
+
+@dataclass
+class Decoder:
+    """A model and the runner of its experts; a second runner checks the first.
+
+    Parameters
+    ----------
+    model : Mixtral
+    experts : ExpertRunner
+    reference : ExpertRunner or None
+        If given, the whole decoder runs again with it, on its own KV cache and the same tokens,
+        and every logit is compared bit for bit.
+
+    Attributes
+    ----------
+    matches : bool or None
+        Whether all logits so far were equal; None without a reference.
+    operations : dict of str to list of Operation
+        What has run so far, by phase: ``prefill`` and ``decode``.
+    """
+
+    model: Mixtral
+    experts: ExpertRunner
+    reference: ExpertRunner | None = None
+    matches: bool | None = None
+    operations: dict[str, list[Operation]] = field(
+        default_factory=lambda: {"prefill": [], "decode": []})
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the model."""
+        return self.model.config
+
+    def greedy(self, prompt: list[int], tokens: int, stop: tuple[int, ...] = ()
+               ) -> Iterator[tuple[int, np.ndarray]]:
+        """Up to ``tokens`` pairs of the best next token and its logits; ends after one of ``stop``.
+
+        Raises ModelError where the sequence would be longer than the model was made for.
+        """
+        length = len(prompt) + tokens
+        if length > self.config.max_positions:
+            raise ModelError(f"{len(prompt)} prompt tokens and {tokens} more are {length}; the "
+                             f"model was made for {self.config.max_positions}: ask for fewer")
+        runners = [r for r in (self.experts, self.reference) if r is not None]
+        caches = [KvCache(self.config, length) for _ in runners]
+        ids = list(prompt)
+        for index in range(tokens):
+            past, seen = caches[0].length, len(self.experts.routed)
+            self.experts.phase = "decode" if index else "prefill"
+            logits = [self.model.forward(ids, cache, runner)
+                      for runner, cache in zip(runners, caches, strict=True)]
+            self.operations[self.experts.phase] += step(
+                self.config, len(ids), past, self.experts.routed[seen:])
+            if self.reference is not None:
+                equal = np.array_equal(logits[0].view(np.uint32), logits[1].view(np.uint32))
+                self.matches = equal and self.matches is not False
+            if not np.isfinite(logits[0]).all():
+                raise ModelError(f"the logits of token {index} are not all finite numbers: the "
+                                 f"checkpoint is damaged or needs more range than float32 has")
+            ids = [int(logits[0].argmax())]
+            yield ids[0], logits[0]
+            if ids[0] in stop:
+                return

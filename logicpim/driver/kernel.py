@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Matrix products of any size on a device: cut to fit its buffers, run in few programs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..sim.model import layout
+from ..spec.config import Config
+from ..spec.device import Device
+from ..spec.errors import CapacityError, LogicPimError
+from ..spec.isa import FIELDS, Buffer, Format, Instruction, Opcode, Status
+from .memory import Matrix
+from .stats import Stats
+
+
+@dataclass(frozen=True)
+class Job:
+    """``Y = X . W^T`` for some matrices W and one X of FP16 patterns (uint16 [M, K])."""
+
+    x_bits: np.ndarray
+    matrices: tuple[Matrix, ...]
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """One instruction per channel: tokens ``first .. first + m`` of a job, a part of a matrix.
+
+    The part is row blocks ``block .. block + blocks`` of each channel's piece.
+    """
+
+    job: int
+    matrix: int
+    first: int
+    m: int
+    block: int
+    blocks: int
+    lines: int
+
+
+@dataclass
+class _Round:
+    """Units that fit the buffers together: one program."""
+
+    operands: dict[tuple, int] = field(default_factory=dict)
+    units: list[tuple[_Unit, int, int]] = field(default_factory=list)
+    input_lines: int = 0
+    temp_lines: int = 0
+
+
+class Kernels:
+    """Runs jobs on a device.
+
+    Operands of a product are written once for all the matrices and jobs that share them; as many
+    instructions go into one program as the buffers have room for.
+
+    Parameters
+    ----------
+    device : Device
+    """
+
+    def __init__(self, device: Device):
+        self.device = device
+        self.config = device.config
+        self._seen = {c: device.counters(c) for c in range(self.config.channels)}
+
+    def run(self, jobs: Sequence[Job], output: Format = Format.FP32, stats: Stats | None = None
+            ) -> list[list[np.ndarray]]:
+        """Patterns of Y (uint32 or uint16 [M, N]) for each job and each of its matrices."""
+        stats = Stats() if stats is None else stats
+        dtype = layout.element_dtype(output)
+        results = [[np.empty((len(job.x_bits), w.n), dtype) for w in job.matrices] for job in jobs]
+        for chunk in _rounds(self.config, jobs, output):
+            self._run_round(chunk, jobs, output, results, stats)
+        for job in jobs:
+            for w in job.matrices:
+                stats.add_gemm(len(job.x_bits), w.n, w.k)
+        return results
+
+    def _run_round(self, chunk, jobs, output, results, stats):
+        programs, reads, written = {}, [], set()
+        for unit, source, result in chunk.units:
+            job = jobs[unit.job]
+            rows = self.config.tile.rows
+            w = job.matrices[unit.matrix]
+            for piece in w.pieces:
+                first = unit.block * rows
+                n = min(unit.blocks * rows, piece.rows - first)
+                if n <= 0:
+                    continue
+                if (source, piece.channel) not in written:
+                    written.add((source, piece.channel))
+                    x = job.x_bits[unit.first:unit.first + unit.m]
+                    self._write(piece.channel, source, x)
+                program = programs.setdefault(piece.channel, [])
+                words = layout.granules_for(self.config, w.k)
+                program.append(Instruction(
+                    Opcode.GEMM, tag=len(program) & 0xFFFF, output_format=output, m=unit.m, n=n,
+                    k=w.k, address=piece.address + unit.block * words, source_line=source,
+                    result_line=result))
+                reads.append((unit, piece.channel, piece.first_row + first, n, result))
+        self._execute(programs, stats)
+        for unit, channel, row, n, line in reads:
+            y = results[unit.job][unit.matrix]
+            y[unit.first:unit.first + unit.m, row:row + n] = self._read(
+                channel, line, unit.m, n, output)
+
+    def _execute(self, programs, stats):
+        done = self.device.execute(programs)
+        for channel, program in programs.items():
+            for instruction, completion in zip(program, done[channel], strict=True):
+                if completion.status != Status.OK or completion.tag != instruction.tag:
+                    raise LogicPimError(f"channel {channel} refused {instruction}: "
+                                        f"{Status(completion.status).reason}")
+        gained = []
+        for channel in programs:
+            now, before = self.device.counters(channel), self._seen[channel]
+            gained.append({name: value - before[name] for name, value in now.items()})
+            self._seen[channel] = now
+        stats.add_program(gained)
+
+    def _write(self, channel, line, x_bits):
+        data = layout.pack_operands(self.config, x_bits)
+        self.device.write_buffer(channel, Buffer.INPUT, line, data)
+
+    def _read(self, channel, line, m, n, output):
+        size = layout.line_count(self.config, m, n, output) * self.config.line_bytes
+        data = self.device.read_buffer(channel, Buffer.TEMP, line, size)
+        return layout.unpack_results(self.config, data, m, n, output)
+
+
+def check_reduction(config: Config, k: int) -> None:
+    """Raise CapacityError where one group of operands of length K overflows the input buffer."""
+    words = layout.granules_for(config, k)
+    if words > config.input_lines:
+        raise CapacityError(f"K = {k} needs {words} operand lines, the input buffer has "
+                            f"{config.input_lines}: enlarge it (input_buffer_bytes=...)")
+
+
+def _rounds(config: Config, jobs: Sequence[Job], output: Format) -> Iterator[_Round]:
+    """Units of all jobs in order, as many to a round as fit."""
+    chunk = _Round()
+    for unit in (u for i, job in enumerate(jobs) for u in _units(config, i, job, output)):
+        job = jobs[unit.job]
+        key = id(job.x_bits), unit.first, unit.m
+        lines = layout.line_count(config, unit.m, job.x_bits.shape[1])
+        more = 0 if key in chunk.operands else lines
+        if chunk.units and (chunk.input_lines + more > config.input_lines
+                            or chunk.temp_lines + unit.lines > config.temp_lines):
+            yield chunk
+            chunk = _Round()
+        if key not in chunk.operands:
+            chunk.operands[key] = chunk.input_lines
+            chunk.input_lines += lines
+        chunk.units.append((unit, chunk.operands[key], chunk.temp_lines))
+        chunk.temp_lines += unit.lines
+    if chunk.units:
+        yield chunk
+
+
+def _units(config: Config, index: int, job: Job, output: Format) -> Iterator[_Unit]:
+    """One job cut into units, each of which fits empty buffers."""
+    tile, (total, k) = config.tile, job.x_bits.shape
+    check_reduction(config, k)
+    words = layout.granules_for(config, k)
+    blocks = [-(-max(p.rows for p in w.pieces) // tile.rows) for w in job.matrices]
+    per_line = config.granule_bytes // layout.element_dtype(output).itemsize
+    most_blocks = config.temp_lines * per_line // tile.rows
+    widest = min(max(blocks), most_blocks) * tile.rows
+    groups = min(config.input_lines // words, config.temp_lines // -(-widest // per_line))
+    groups = min(groups, ((1 << FIELDS["m"].width) - 1) // tile.tokens)
+    if groups > tile.groups:
+        groups -= groups % tile.groups
+    for first in range(0, total, groups * tile.tokens):
+        m = min(groups * tile.tokens, total - first)
+        for matrix, count in enumerate(blocks):
+            for block in range(0, count, most_blocks):
+                part = min(most_blocks, count - block)
+                rows = min(part * tile.rows, max(p.rows for p in job.matrices[matrix].pieces))
+                yield _Unit(index, matrix, first, m, block, part,
+                            layout.line_count(config, m, rows, output))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What ran where: the operations of a run summed up, with what Logic-PIM measured beside them."""
+
+from collections.abc import Mapping, Sequence
+
+from ..llm.graph import Operation
+from ..spec.config import Config
+from .stats import Stats
+
+
+def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
+               stats: Mapping[tuple[str, str], Stats]) -> list[dict]:
+    """One row for each phase and operation, in the order of the data.
+
+    Keys: ``phase``, ``operation``, ``where``; ``m``, ``n``, ``k`` as [least, greatest];
+    ``calls``, ``flops``, ``bytes``, ``op_b``; for operations on Logic-PIM also ``cycles``,
+    ``weight_bytes``, ``bandwidth_efficiency`` and ``mac_utilisation`` (None if untimed).
+    """
+    rows = []
+    for phase, done in operations.items():
+        for name in dict.fromkeys(operation.name for operation in done):
+            same = [operation for operation in done if operation.name == name]
+            row = {"phase": phase, "operation": name, "where": str(same[0].place)}
+            for size in "mnk":
+                values = [getattr(operation, size) for operation in same]
+                row[size] = [min(values), max(values)]
+            for total in ("calls", "flops", "bytes"):
+                row[total] = sum(getattr(operation, total) for operation in same)
+            row["op_b"] = row["flops"] / row["bytes"]
+            measured = stats.get((phase, name.removeprefix("expert ")))
+            if measured is not None:
+                row |= cost(config, measured)
+            rows.append(row)
+    return rows
+
+
+def cost(config: Config, stats: Stats) -> dict:
+    """The measured keys of a row; clocks are None where the device is untimed."""
+    return {
+        "cycles": stats.cycles or None,
+        "weight_bytes": stats.weight_bytes,
+        "bandwidth_efficiency": stats.bandwidth_efficiency(config),
+        "mac_utilisation": stats.mac_utilisation(config),
+    }
