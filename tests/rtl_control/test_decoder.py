@@ -46,14 +46,14 @@ def random_instruction(rng: random.Random) -> Instruction:
     common = dict(tag=rng.randrange(1 << 16),
                   address=rng.choice([rng.randrange(SMALL.dram.words), near]))
     if opcode == Opcode.GEMM:
-        return Instruction(opcode, m=rng.choice([0, 1, 3, 9, 200]), n=rng.choice([0, 1, 5, 40, 300]),
-                           k=rng.choice([0, 1, 8, 17, 70]),
+        return Instruction(opcode, m=rng.choice([0, 1, 3, 9, 200]),
+                           n=rng.choice([0, 1, 5, 40, 300]), k=rng.choice([0, 1, 8, 17, 70]),
                            source_line=rng.choice([0, rng.randrange(128)]),
                            result_line=rng.choice([0, rng.randrange(128)]),
                            output_format=rng.choice([Format.FP16, Format.FP32]), **common)
     line = {"result_line" if opcode == Opcode.LOAD else "source_line": rng.randrange(140)}
-    return Instruction(opcode, length=rng.choice([0, 1, 7, 40, 64]), buffer=rng.choice(list(Buffer)),
-                       **line, **common)
+    return Instruction(opcode, length=rng.choice([0, 1, 7, 40, 64]),
+                       buffer=rng.choice(list(Buffer)), **line, **common)
 
 
 def test_statuses_equal_the_reference(seed):
