@@ -61,8 +61,9 @@ class Decoder:
         for index in range(tokens):
             past, seen = caches[0].length, len(self.experts.routed)
             self.experts.phase = "decode" if index else "prefill"
-            logits = [self.model.forward(ids, cache, runner)
-                      for runner, cache in zip(runners, caches, strict=True)]
+            with np.errstate(all="ignore"):  # judged by the logits
+                logits = [self.model.forward(ids, cache, runner)
+                          for runner, cache in zip(runners, caches, strict=True)]
             self.operations[self.experts.phase] += step(
                 self.config, len(ids), past, self.experts.routed[seen:])
             if self.reference is not None:
