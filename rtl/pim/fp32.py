@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Binary32: addition, and conversion to FP16, both to nearest even."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros
+
+CANONICAL_NAN = 0x7FC00000
+CANONICAL_NAN_FP16 = 0x7E00
+
+
+class Adder(wiring.Component):
+    """IEEE-754 binary32 addition: to nearest even, with subnormals; any NaN is 0x7fc00000.
+
+    Members
+    -------
+    a, b : In, binary32
+    o : Out, binary32
+
+    One sum each clock. ``o`` is valid ``latency`` clocks after its operands, and is not a
+    register: a third clock's worth of logic is between.
+    """
+
+    a: In(32)
+    b: In(32)
+    o: Out(32)
+
+    latency = 2
+
+    def elaborate(self, platform):
+        m = Module()
+        pipe = Pipeline(m, ("order", "add"))
+        big, small = Signal(32), Signal(32)
+        with m.If(self.a[:31] >= self.b[:31]):
+            m.d.comb += [big.eq(self.a), small.eq(self.b)]
+        with m.Else():
+            m.d.comb += [big.eq(self.b), small.eq(self.a)]
+        big_normal, small_normal = big[23:31].any(), small[23:31].any()
+        distance, shift = Signal(8), Signal(5)
+        m.d.comb += [
+            distance.eq(big[23:31] - small[23:31] - (big_normal & ~small_normal)),
+            shift.eq(distance[:5] | distance[5:].any().replicate(5)),
+        ]
+        special = big[23:31].all()
+        subtract = big[31] ^ small[31]
+        nan = special & (big[:23].any() | (small[23:31].all() & subtract))
+        big, small, shift, exponent, sign, subtract, special, nan = pipe.cut(
+            "order", big=Cat(big[:23], big_normal), small=Cat(small[:23], small_normal),
+            shift=shift, exponent=Cat(big[23] | ~big_normal, big[24:31]), sign=big[31],
+            subtract=subtract, special=special, nan=nan)
+
+        # Two bits below the last, and one that says whether anything was lost below these.
+        whole, lost, aligned = Signal(27), Signal(27), Signal(27)
+        m.d.comb += [
+            whole.eq(Cat(Const(0, 3), small)),
+            lost.eq(whole & ~(Const((1 << 27) - 1, 27) << shift)[:27]),
+            aligned.eq((whole >> shift) | lost.any()),
+        ]
+        total = Signal(28)
+        m.d.comb += total.eq(Cat(Const(0, 3), big)
+                             + (Cat(aligned, Const(0, 1)) ^ subtract.replicate(28)) + subtract)
+        total, exponent, sign, subtract, special, nan = pipe.cut(
+            "add", total=total, exponent=exponent, sign=sign, subtract=subtract, special=special,
+            nan=nan)
+        m.d.comb += self.o.eq(self._round(m, total, exponent, sign, subtract, special, nan))
+        return m
+
+    def _round(self, m, total, exponent, sign, subtract, special, nan):
+        # With its leading one at bit 27 the sum has exponent + 1: shifted by no more than that.
+        stop, kept, shift = Signal(28), Signal(28), Signal(5)
+        m.d.comb += [
+            stop.eq(total | (Const(1 << 27, 28) >> exponent)),
+            shift.eq(leading_zeros(m, stop)),
+            kept.eq((total << shift)[:28]),
+        ]
+        biased = Signal(9)
+        m.d.comb += biased.eq(Mux(kept[27], exponent + 1 - shift, 0))
+        rounded, result = Signal(32), Signal(32)
+        up = kept[3] & (kept[4] | kept[:3].any())
+        m.d.comb += [
+            rounded.eq(Cat(kept[4:27], biased) + up),
+            result.eq(Cat(rounded[:31], sign & (kept[27] | ~subtract | kept[4:27].any()))),
+        ]
+        with m.If(special | (rounded[23:] >= 255)):
+            m.d.comb += result.eq(Mux(nan, CANONICAL_NAN, Cat(Const(0x7F800000, 31), sign)))
+        return result
+
+
+class ToHalf(wiring.Component):
+    """Rounds binary32 to FP16: to nearest even, with subnormals and overflow to infinity.
+
+    Any NaN becomes 0x7e00. Combinational.
+
+    Members
+    -------
+    i : In, binary32
+    o : Out, FP16
+    """
+
+    i: In(32)
+    o: Out(16)
+
+    def elaborate(self, platform):
+        m = Module()
+        exponent, sign = self.i[23:31], self.i[31]
+        # Twelve bits of the significand, and one that says whether any is set below these.
+        significand = Cat(self.i[:12].any(), self.i[12:23], exponent.any())
+        least = 127 - 14
+        shift, kept = Signal(4), Signal(25)
+        m.d.comb += [
+            shift.eq(Mux(exponent >= least, 0, Mux(exponent < least - 12, 12, least - exponent))),
+            kept.eq(Cat(Const(0, 12), significand) >> shift),
+        ]
+        half, biased = Signal(16), Signal(5)
+        up = kept[13] & (kept[14] | kept[:13].any())
+        m.d.comb += [
+            biased.eq(Mux(exponent >= least, exponent - (least - 1), 0)),
+            half.eq(Cat(Cat(kept[14:24], biased) + up)),
+            self.o.eq(Cat(half[:15], sign)),
+        ]
+        with m.If(exponent.all() & self.i[:23].any()):
+            m.d.comb += self.o.eq(CANONICAL_NAN_FP16)
+        with m.Elif(exponent > least + 29):
+            m.d.comb += self.o.eq(Cat(Const(0x7C00, 15), sign))
+        return m
