@@ -7,7 +7,7 @@ import numpy as np
 
 from ..driver.backends import BACKENDS, open_device
 from ..driver.kernel import Job, Kernels, check_reduction
-from ..driver.memory import Memory
+from ..driver.memory import Memory, load
 from ..driver.stats import Stats
 from ..sim.model.gemm import gemm
 from ..spec.errors import LogicPimError
@@ -18,8 +18,8 @@ from .io import (
     add_json_option,
     config_of,
     count,
+    listing,
     percent,
-    table,
     whole,
 )
 from .trace import add_trace_option, check_trace, write_trace
@@ -86,8 +86,7 @@ def run(args) -> dict:
         config = config.replace(refresh=False)
     check_trace(args)
     check_reduction(config, args.k)
-    memory = Memory(config)
-    matrix = memory.place(args.n, args.k, space=0)
+    matrix = Memory(config).place(args.n, args.k, space=0)
     progress = Progress()
     begun = time.perf_counter()
     random = np.random.default_rng(args.seed)
@@ -96,7 +95,7 @@ def run(args) -> dict:
     w_bits = w_bits.view(np.uint16)
     with open_device(args.backend, config, trace=args.trace is not None,
                      progress=progress) as device:
-        memory.load(device, matrix, w_bits)
+        load(device, matrix, w_bits)
         kernels, stats = Kernels(device), Stats()
         started = time.perf_counter()
         progress(f"running on {args.backend}")
@@ -131,7 +130,7 @@ def show(result: dict, args) -> None:
     r = result
     print(f"GEMM M={r['m']} N={r['n']} K={r['k']} on {r['config']} ({r['channels']} channel"
           f"{'s' * (r['channels'] > 1)}, {r['backend']})")
-    print(table(["", ""], [[name, text] for name, text in (
+    print(listing([
         ("cycles", count(r["cycles"])),
         ("weight bytes", count(r["weight_bytes"])),
         ("bandwidth efficiency", percent(r["bandwidth_efficiency"])),
@@ -142,4 +141,4 @@ def show(result: dict, args) -> None:
         ("seconds", f"{r['wall_s']:.2f}"),
         ("cycles a second", count(r["cycles_per_s"])),
         ("MACs a second", count(r["macs_per_s"])),
-    )]).lstrip("\n"), end="")
+    ]), end="")

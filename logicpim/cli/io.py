@@ -113,6 +113,19 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def listing(pairs) -> str:
+    """Names and values, one pair a line."""
+    pairs = [(name.replace("_", " "), _text(value)) for name, value in pairs]
+    width = max(len(name) for name, _ in pairs)
+    return "".join(f"{name:{width}}  {text}\n" for name, text in pairs)
+
+
+def _text(value) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def percent(value: float | None) -> str:
     """A fraction for people; a dash where there is none."""
     return "-" if value is None else f"{100 * value:.1f} %"

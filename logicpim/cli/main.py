@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The command ``logicpim``."""
 
-import importlib.util
+import importlib
 import json
 import os
 import sys
 
 from .. import __version__
 from ..spec.errors import LogicPimError
-from .io import Parser
+from .io import Parser, listing
 
 COMMANDS = ("generate", "run", "bench")
 
@@ -32,9 +32,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"logicpim {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        if importlib.util.find_spec(f"{__package__}.{name}"):
-            module = importlib.import_module(f".{name}", __package__)
-            module.add_parser(commands)
+        importlib.import_module(f".{name}", __package__).add_parser(commands)
     return top
 
 
@@ -45,8 +43,10 @@ def main(argv: list[str] | None = None) -> int:
         result = args.run(args)
         if args.json:
             print(json.dumps(result, allow_nan=False))
-        else:
+        elif hasattr(args, "show"):
             args.show(result, args)
+        else:
+            print(listing(result.items()), end="")
         sys.stdout.flush()
         return args.status(result) if hasattr(args, "status") else 0
     except LogicPimError as error:

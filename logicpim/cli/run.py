@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from ..driver.backends import BACKENDS, open_device
-from ..driver.decode import Decoder
-from ..driver.experts import ExpertRunner
+from ..driver.decode import Decoder, check_length
+from ..driver.experts import ExpertRunner, place_experts
 from ..driver.report import cost, placements
 from ..llm.checkpoint import Checkpoint
 from ..llm.config import load_config
@@ -83,6 +83,8 @@ def run(args) -> dict:
     tokenizer = Tokenizer(args.model, model_config.vocab_size)
     prompt = tokenizer.encode(args.prompt)
     checkpoint = Checkpoint(args.model, model_config)
+    check_length(model_config, len(prompt), args.tokens)
+    place_experts(config, model_config)
     rounded = sorted(checkpoint.formats - {"F16"})
     if rounded:
         progress.note(f"the experts' weights are {', '.join(rounded)}: rounded to FP16")
@@ -99,10 +101,10 @@ def run(args) -> dict:
         reference = ExpertRunner(golden, model_config, checkpoint, loading) if check else None
         decoder = Decoder(model, experts, reference)
         progress.clear()
-        say(args, args.prompt)
         ids, text, decoding = [], "", time.perf_counter()
         stop = () if args.ignore_eos else model_config.eos_ids
         for token, _ in decoder.greedy(prompt, args.tokens, stop):
+            say(args, "" if ids else args.prompt)
             ids.append(token)
             shown = ids[:-1] if token in stop else ids
             now = tokenizer.continuation(prompt, shown)

@@ -13,6 +13,15 @@ from ..spec.errors import ModelError
 from .experts import ExpertRunner
 
 
+def check_length(config: ModelConfig, prompt: int, tokens: int) -> int:
+    """Length of the whole sequence. Raises ModelError if the model was made for less."""
+    length = prompt + tokens
+    if length > config.max_positions:
+        raise ModelError(f"{prompt} prompt tokens and {tokens} more are {length}; the model was "
+                         f"made for {config.max_positions}: ask for fewer")
+    return length
+
+
 @dataclass
 class Decoder:
     """A model and the runner of its experts; a second runner checks the first.
@@ -49,12 +58,9 @@ class Decoder:
                ) -> Iterator[tuple[int, np.ndarray]]:
         """Up to ``tokens`` pairs of the best next token and its logits; ends after one of ``stop``.
 
-        Raises ModelError where the sequence would be longer than the model was made for.
+        Raises ModelError where the model cannot do it.
         """
-        length = len(prompt) + tokens
-        if length > self.config.max_positions:
-            raise ModelError(f"{len(prompt)} prompt tokens and {tokens} more are {length}; the "
-                             f"model was made for {self.config.max_positions}: ask for fewer")
+        length = check_length(self.config, len(prompt), tokens)
         runners = [r for r in (self.experts, self.reference) if r is not None]
         caches = [KvCache(self.config, length) for _ in runners]
         ids = list(prompt)

@@ -9,11 +9,31 @@ import numpy as np
 from ..llm.checkpoint import EXPERT_MATRICES, Checkpoint, expert_name
 from ..llm.config import ModelConfig
 from ..llm.mixtral import combine, silu
+from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import CapacityError, ModelError
 from .kernel import Job, Kernels
-from .memory import Memory
+from .memory import Matrix, Memory, load
 from .stats import Stats
+
+
+def place_experts(config: Config, model: ModelConfig) -> dict[tuple[int, int], dict[str, Matrix]]:
+    """Room for the matrices w1, w3 and w2 of each (layer, expert).
+
+    Those of one expert share a memory space; the experts of a layer take the spaces in turn.
+    Raises CapacityError where the DRAM is too small.
+    """
+    memory, placed = Memory(config), {}
+    wide, hidden = model.intermediate_size, model.hidden_size
+    try:
+        for layer, expert in np.ndindex(model.layers, model.experts):
+            space = expert % config.dram.bundles
+            placed[layer, expert] = {
+                name: memory.place(*((hidden, wide) if name == "w2" else (wide, hidden)), space)
+                for name in EXPERT_MATRICES}
+    except CapacityError as error:
+        raise CapacityError(f"the experts do not fit the DRAM of {config.name}: {error}") from None
+    return placed
 
 
 class ExpertRunner:
@@ -49,28 +69,14 @@ class ExpertRunner:
         self.stats: dict[tuple[str, str], Stats] = defaultdict(Stats)
         self.routed: list[int] = []
         self._kernels = Kernels(device)
-        self._matrices = {}
-        memory = Memory(device.config)
-        try:
-            for layer, expert in np.ndindex(config.layers, config.experts):
-                self._place(memory, config, layer, expert)
-        except CapacityError as error:
-            raise CapacityError(f"the experts do not fit the DRAM of {device.config.name}: "
-                                f"{error}") from None
+        self._matrices = place_experts(device.config, config)
         for layer in range(config.layers):
             progress(layer, config.layers)
             for expert in range(config.experts):
                 for name, matrix in self._matrices[layer, expert].items():
                     values = checkpoint.float16(expert_name(layer, expert, name))
-                    memory.load(device, matrix, values.view(np.uint16))
+                    load(device, matrix, values.view(np.uint16))
         progress(config.layers, config.layers)
-
-    def _place(self, memory, config, layer, expert):
-        space = expert % memory.config.dram.bundles
-        wide, hidden = config.intermediate_size, config.hidden_size
-        self._matrices[layer, expert] = {
-            name: memory.place(*((hidden, wide) if name == "w2" else (wide, hidden)), space)
-            for name in EXPERT_MATRICES}
 
     def total(self) -> Stats:
         """The cost of all products."""

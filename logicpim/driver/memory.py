@@ -32,7 +32,7 @@ class Matrix:
 
 
 class Memory:
-    """Allocates matrices in the memory spaces of a device and loads them.
+    """Allocates matrices in the memory spaces of a device.
 
     A matrix's blocks of ``tile.rows`` rows are dealt over the channels in contiguous slices, the
     first channels taking one block more where they do not divide. Nothing is ever freed.
@@ -70,10 +70,12 @@ class Memory:
             self._used[piece.channel, space] += words * -(-piece.rows // config.tile.rows)
         return Matrix(n, k, space, tuple(pieces))
 
-    def load(self, device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
-        """Put the FP16 patterns (uint16 [n, k]) of a matrix in place, by the back door."""
-        for piece in matrix.pieces:
-            rows = w_bits[piece.first_row:piece.first_row + piece.rows]
-            data = layout.pack_weights(self.config, rows)
-            start = piece.address * self.config.word_bytes
-            device.dram(piece.channel)[start:start + data.size] = data
+
+def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
+    """Put the FP16 patterns (uint16 [n, k]) of a matrix in place, by the back door."""
+    config = device.config
+    for piece in matrix.pieces:
+        rows = w_bits[piece.first_row:piece.first_row + piece.rows]
+        data = layout.pack_weights(config, rows)
+        start = piece.address * config.word_bytes
+        device.dram(piece.channel)[start:start + data.size] = data

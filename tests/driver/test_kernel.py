@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from logicpim.driver.kernel import Job, Kernels
-from logicpim.driver.memory import Memory
+from logicpim.driver.memory import Memory, load
 from logicpim.driver.stats import Stats
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.sim.model.gemm import gemm
@@ -48,7 +48,7 @@ def patterns(random, *shape):
 
 def place(memory, device, w_bits, space=0):
     matrix = memory.place(*w_bits.shape, space)
-    memory.load(device, matrix, w_bits)
+    load(device, matrix, w_bits)
     return matrix
 
 

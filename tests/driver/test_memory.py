@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from logicpim.driver.memory import Memory
+from logicpim.driver.memory import Memory, load
 from logicpim.sim.model import layout
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.errors import CapacityError
@@ -37,7 +37,7 @@ def test_no_overlap_and_back(seed):
         n, k = random.integers(1, 40, 2)
         w_bits = random.integers(0, 1 << 16, (n, k), np.uint16)
         matrix = memory.place(int(n), int(k), i % config.dram.bundles)
-        memory.load(device, matrix, w_bits)
+        load(device, matrix, w_bits)
         held.append((matrix, w_bits))
     for matrix, w_bits in held:
         for piece in matrix.pieces:

@@ -1,0 +1,63 @@
+"""``logicpim bench gemm``: keys, sizes of any kind, and one line for what is wrong."""
+
+import pytest
+
+KEYS = {"cycles", "weight_bytes", "bandwidth_efficiency", "mac_utilisation", "stalls",
+        "matches_reference", "wall_s", "cycles_per_s", "macs_per_s"}
+
+
+@pytest.fixture
+def gemm(logicpim):
+    def call(m, n, k, *more):
+        return logicpim("bench", "gemm", "--m", m, "--n", n, "--k", k, "--backend", "reference",
+                        *more)
+    return call
+
+
+def test_keys_of_the_reference(gemm):
+    result = gemm(3, 5, 7, "--config", "small", "--json").json
+    assert KEYS <= set(result)
+    assert result["matches_reference"] is True and result["weight_bytes"] == 5 * 7 * 2
+    assert result["cycles"] is None and result["bandwidth_efficiency"] is None
+    assert result["macs_per_s"] > 0
+
+
+@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (100, 30, 20), (7, 600, 9), (2, 3, 1024)])
+@pytest.mark.parametrize("more", [(), ("--channels", 4, "--output", "fp16")])
+def test_sizes(gemm, m, n, k, more):
+    assert gemm(m, n, k, "--config", "small", *more, "--json").json["matches_reference"]
+
+
+def test_for_people(gemm):
+    result = gemm(2, 3, 4)
+    assert "{" not in result.out and "equals the reference  yes" in result.out
+
+
+@pytest.mark.parametrize("argv, words", [
+    ((0, 1, 1), ["--m", "'0'"]),
+    ((1, 0, 1), ["--n", "'0'"]),
+    ((1, 1, -3), ["--k", "'-3'"]),
+    ((1, 1, "many"), ["--k", "'many'"]),
+    ((70000, 1, 1), ["--m", "65535"]),
+    ((1, 1 << 24, 64), ["needs", "bytes", "channels"]),
+    ((1, 1, 1 << 20), ["K = 1048576", "input_buffer_bytes"]),
+    ((1, 10 ** 30, 1), ["bytes"]),
+    ((1, 1, 1, "--bundles", 2), ["--bundles 2", "one bundle at a time"]),
+    ((1, 1, 1, "--bundles", 3), ["--bundles", "3"]),
+    ((1, 1, 1, "--config", "huge"), ["unknown preset 'huge'", "channel, paper, small"]),
+    ((1, 1, 1, "--config", "nowhere.toml"), ["nowhere.toml"]),
+    ((1, 1, 1, "--set", "tile.rows=3"), ["tile.rows", "power of two"]),
+    ((1, 1, 1, "--set", "tile.rows"), ["KEY=VALUE"]),
+    ((1, 1, 1, "--set", "tile.rows=4"), ["dram.bundle_banks 8 must equal tile.rows 4"]),
+    ((1, 1, 1, "--channels", 3), ["channels", "3"]),
+    ((1, 1, 1, "--seed", -1), ["--seed"]),
+    ((1, 1, 1, "--trace", "t.csv"), ["--trace", "verilator"]),
+])
+def test_refused(gemm, tmp_path, argv, words):
+    gemm(*argv, "--json").refused(*words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["nowhere/t.csv", "."])
+def test_trace_to_nowhere(logicpim, file):
+    logicpim("bench", "gemm", "--m", 1, "--n", 1, "--k", 1, "--trace", file).refused("trace", file)

@@ -1,0 +1,114 @@
+"""``logicpim run`` on the reference: golden tokens, what is printed, one line for what is wrong."""
+
+import json
+
+import pytest
+
+KEYS = {"text", "token_ids", "matches_reference", "placements", "cycles", "bandwidth_efficiency",
+        "wall_s"}
+
+
+@pytest.fixture
+def run(logicpim):
+    def call(model, *more, prompt="In the beginning"):
+        return logicpim("run", model, "--prompt", prompt, "--backend", "reference", *more)
+    return call
+
+
+@pytest.mark.parametrize("name", ["beginning", "elders"])
+def test_golden(run, bundled_model, name):
+    golden = json.loads((bundled_model / "golden" / f"{name}.json").read_text())
+    result = run(bundled_model, "--json", prompt=golden["prompt"]).json
+    assert KEYS <= set(result)
+    assert result["token_ids"] == golden["token_ids"] and result["text"] == golden["text"]
+    assert result["matches_reference"] is True and result["cycles"] is None
+    assert {row["where"] for row in result["placements"]} == {"xPU", "Logic-PIM"}
+
+
+def test_for_people(run, bundled_model):
+    golden = json.loads((bundled_model / "golden" / "beginning.json").read_text())
+    result = run(bundled_model, "--tokens", 8)
+    text, rest = result.out.split("\n", 1)
+    assert golden["text"].startswith(text.removeprefix(golden["prompt"])) and len(text) > 20
+    assert "Logic-PIM" in rest and "{" not in rest
+
+
+def test_check_against_itself(run, bundled_model):
+    assert run(bundled_model, "--tokens", 3, "--check", "--json").json["matches_reference"]
+
+
+@pytest.mark.parametrize("config", [["--config", "small", "--set", "dram.rows=1024"],
+                                    ["--channels", "4"]])
+def test_configuration_changes_no_token(run, make_model, config):
+    folder = make_model()
+    one = run(folder, "--tokens", 6, "--json", prompt="ab").json
+    other = run(folder, "--tokens", 6, "--json", *config, prompt="ab").json
+    assert (one["token_ids"], one["text"]) == (other["token_ids"], other["text"])
+
+
+def test_ends_with_the_text(run, make_model):
+    folder = make_model()
+    ids = run(folder, "--tokens", 6, "--json", "--ignore-eos", prompt="ab").json["token_ids"]
+    assert len(ids) == 6
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids[2]}))
+    short = run(folder, "--tokens", 6, "--json", prompt="ab").json["token_ids"]
+    assert short == ids[:ids.index(ids[2]) + 1]
+
+
+def test_rounding_is_said(run, make_model):
+    import numpy as np
+    result = run(make_model(dtype=np.float32), "--tokens", 2, "--json", prompt="ab")
+    assert result.json["rounded_to_fp16"] == ["F32"]
+    assert "rounded to FP16" in result.err
+
+
+def test_missing_folder(run):
+    run("nowhere").refused("nowhere is not a folder", "config.json")
+
+
+def broken_json(folder):
+    (folder / "config.json").write_text("{")
+
+
+def truncated(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def no_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize("damage, words", [
+    (broken_json, ["config.json", "not valid JSON"]),
+    (truncated, ["model.safetensors is truncated", "fetch it again"]),
+    (no_tokenizer, ["tokenizer.json is missing"]),
+])
+def test_damaged(run, make_model, damage, words):
+    folder = make_model()
+    damage(folder)
+    before = sorted(folder.iterdir())
+    run(folder, "--json").refused(*words)
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"model_type": "llama"}, ["model_type 'llama'", "mixtral"]),
+    ({"hidden_size": 22}, ["has shape [259, 21], [259, 22] was expected"]),
+    ({"num_hidden_layers": 3}, ["tensor model.layers.2.", "missing"]),
+])
+def test_wrong_config(run, make_model, changes, words):
+    folder = make_model()
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | changes))
+    run(folder).refused(*words)
+
+
+def test_too_much(run, make_model):
+    folder = make_model()
+    run(folder, "--tokens", 64, prompt="ab").refused("2 prompt tokens and 64 more are 66", "64")
+    run(folder, "--tokens", 4, "--config", "small", "--set", "dram.rows=4").refused(
+        "do not fit", "channels")
+    run(folder, prompt="").refused("no tokens")
+    run(folder, "--trace", "t.csv").refused("--trace", "verilator")
+    run(folder, "--tokens", 4, "--config", "huge").refused("unknown preset")
