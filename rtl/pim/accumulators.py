@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The tile's partial sums: two pages of lanes, one filling while the other drains."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from logicpim.rtl.generate.share import shared
+from logicpim.rtl.pim.block import beat_place, drain_step
+from logicpim.spec.config import Config
+
+
+class LaneMemory(wiring.Component):
+    """One lane of one page: a sum of every processing unit for each group.
+
+    A module of its own, so that a macro can replace it. Reading an entry in the clock in which
+    it is written never happens.
+
+    Parameters
+    ----------
+    depth, width : int
+
+    Members
+    -------
+    read_enable, read_address : In
+    read_data : Out, from the clock after ``read_enable`` until the next read's
+    write_enable, write_address, write_data : In
+    """
+
+    def __init__(self, *, depth: int, width: int):
+        self.depth = depth
+        self.width = width
+        address = max(1, ceil_log2(depth))
+        super().__init__({
+            "read_enable": In(1), "read_address": In(address), "read_data": Out(width),
+            "write_enable": In(1), "write_address": In(address), "write_data": In(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=self.width, depth=max(2, self.depth), init=[])
+        read, write = memory.read_port(), memory.write_port()
+        m.d.comb += [
+            read.en.eq(self.read_enable), read.addr.eq(self.read_address),
+            self.read_data.eq(read.data),
+            write.en.eq(self.write_enable), write.addr.eq(self.write_address),
+            write.data.eq(self.write_data),
+        ]
+        return m
+
+
+class Accumulators(wiring.Component):
+    """Partial sums of all processing units: 2 pages x lanes x groups entries, one a beat.
+
+    A page that beats read must not be drained, and the other way round.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    read : In, :func:`~logicpim.rtl.pim.block.beat_place`
+    sums : Out, entry of ``read`` a clock later, token by token, row by row; +0 if ``first``
+    write : In, :func:`~logicpim.rtl.pim.block.beat_place`
+    data : In, the new entry
+    drain : In, :func:`~logicpim.rtl.pim.block.drain_step`
+    lanes : Out, the lanes of the drained token a clock later, row by row; +0 if without beat
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        tile = config.tile
+        self.width = tile.tokens * tile.rows * 32
+        super().__init__({
+            "read": In(beat_place(config)), "sums": Out(self.width),
+            "write": In(beat_place(config)), "data": In(self.width),
+            "drain": In(drain_step(config)),
+            "lanes": Out(data.ArrayLayout(tile.rows * 32, tile.lanes))})
+
+    def elaborate(self, platform):
+        m = Module()
+        tile = self.config.tile
+        select = Signal(beat_place(self.config), reset_less=True)
+        token = Signal(drain_step(self.config), reset_less=True)
+        m.d.sync += [select.eq(self.read), token.eq(self.drain)]
+        m.d.comb += self.sums.eq(0)
+        for page in range(2):
+            read, drain = self.read.page == page, Signal(name=f"drain_{page}")
+            m.d.comb += drain.eq(self.drain.enable & self.drain.read & (self.drain.page == page))
+            for lane in range(tile.lanes):
+                memory = shared(LaneMemory(depth=tile.groups, width=self.width), "lane_memory")
+                m.submodules[f"page_{page}_lane_{lane}"] = memory
+                m.d.comb += [
+                    memory.read_enable.eq(drain | self.read.enable & ~self.read.first & read
+                                          & (self.read.lane == lane)),
+                    memory.read_address.eq(Mux(drain, self.drain.group, self.read.group)),
+                    memory.write_enable.eq(self.write.enable & (self.write.page == page)
+                                           & (self.write.lane == lane)),
+                    memory.write_address.eq(self.write.group),
+                    memory.write_data.eq(self.data),
+                ]
+                with m.If(~select.first & (select.page == page) & (select.lane == lane)):
+                    m.d.comb += self.sums.eq(memory.read_data)
+                self._pick(m, memory.read_data, token, page, lane)
+        return m
+
+    def _pick(self, m, sums, token, page, lane):
+        used = token.page == page
+        if lane >= self.config.tile.lanes // 2:
+            used = used & ~token.single
+        with m.If(used):
+            m.d.comb += self.lanes[lane].eq(sums.word_select(token.token, len(self.lanes[lane])))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the parts of a GEMM module tell each other: where a beat goes, what a block is."""
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data
+from amaranth.utils import ceil_log2
+
+from logicpim.rtl.signatures import gemm_job
+from logicpim.spec.config import Config
+from logicpim.spec.isa import Format
+
+
+def beat_place(config: Config) -> data.StructLayout:
+    """Accumulators that a beat is added to, if ``enable``: from +0 if ``first``."""
+    return data.StructLayout({
+        "enable": unsigned(1), "first": unsigned(1), "page": unsigned(1),
+        "lane": unsigned(ceil_log2(config.tile.lanes)),
+        "group": unsigned(ceil_log2(config.tile.groups))})
+
+
+def row_block(config: Config) -> data.StructLayout:
+    """A finished row block: the sums of ``tile.rows`` output rows for every token of the job.
+
+    ``line``: result line of group 0; each further group is ``stride`` lines on. ``slot``: first
+    cell of the block within a granule. ``last_group``, ``last_token`` (within that group) and
+    ``last_row`` are the last valid ones. ``single``: one word deep, so lanes 2 and 3 got no
+    beat. ``final``: the job's last block.
+    """
+    tile = config.tile
+    line = gemm_job(config)["result_line"].shape
+    return data.StructLayout({
+        "line": line, "stride": line,
+        "slot": unsigned(ceil_log2(config.granule_elements // tile.rows)),
+        "last_group": unsigned(ceil_log2(tile.groups)),
+        "last_token": unsigned(ceil_log2(tile.tokens)),
+        "last_row": unsigned(ceil_log2(tile.rows)),
+        "output_format": Format, "single": unsigned(1), "final": unsigned(1)})
+
+
+def drain_step(config: Config) -> data.StructLayout:
+    """One token of a block on its way out; ``read``: its group's sums are to be read."""
+    block = row_block(config)
+    same = ("slot", "last_row", "output_format", "single", "final", "line")
+    return data.StructLayout({
+        "enable": unsigned(1), "read": unsigned(1), "page": unsigned(1),
+        "group": block["last_group"].shape, "token": block["last_token"].shape,
+        **{name: block[name].shape for name in same}})

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A GEMM job in the terms of the tile: words, groups, blocks and what their last ones hold."""
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from logicpim.rtl.signatures import gemm_job
+from logicpim.spec.config import Config
+from logicpim.spec.isa import Format
+
+
+def tile_job(config: Config) -> data.StructLayout:
+    """A job with its divisions done. ``last_`` is an index, that of the last valid one.
+
+    ``last_element`` lies in the last word of a row, ``last_row`` in the last row block,
+    ``last_token`` in the last group. ``result_lines``: lines of one group's results.
+    """
+    tile, job = config.tile, gemm_job(config)
+    return data.StructLayout({
+        "last_word": unsigned(24), "last_element": unsigned(ceil_log2(config.granule_elements)),
+        "last_block": unsigned(24), "last_row": unsigned(ceil_log2(tile.rows)),
+        "last_group": unsigned(ceil_log2(tile.groups)),
+        "last_token": unsigned(ceil_log2(tile.tokens)),
+        "result_lines": job["result_line"].shape,
+        **{name: job[name].shape for name in ("source_line", "result_line", "output_format")}})
+
+
+class JobDivider(wiring.Component):
+    """Holds the next job, its sizes divided by those of the tile.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    i : In, stream of :func:`~logicpim.rtl.signatures.gemm_job`
+    o : Out, stream of :func:`tile_job`, one clock later
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({"i": In(stream.Signature(gemm_job(config))),
+                          "o": Out(stream.Signature(tile_job(config)))})
+
+    def elaborate(self, platform):
+        m = Module()
+        tile = self.config.tile
+        job, divided = self.i.payload, self.o.payload
+        m.d.comb += self.i.ready.eq(~self.o.valid)
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += self.o.valid.eq(1)
+            for size, quotient, remainder, divisor in (
+                    (job.k, "last_word", "last_element", self.config.granule_elements),
+                    (job.n, "last_block", "last_row", tile.rows),
+                    (job.tokens, "last_group", "last_token", tile.tokens)):
+                last, bits = Signal(len(size), name=f"{quotient}_before"), ceil_log2(divisor)
+                m.d.comb += last.eq(size - 1)
+                m.d.sync += [divided[quotient].eq(last >> bits),
+                             divided[remainder].eq(last[:bits])]
+            bits = ceil_log2(self.config.granule_elements)
+            wide = job.output_format == Format.FP32
+            m.d.sync += [
+                divided.result_lines.eq(Mux(wide, job.n - 1 >> bits - 1, job.n - 1 >> bits) + 1),
+                *(divided[name].eq(job[name])
+                  for name in ("source_line", "result_line", "output_format"))]
+        return m

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Walks over the tokens of finished row blocks."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from logicpim.rtl.pim.block import drain_step, row_block
+from logicpim.spec.config import Config
+
+
+class DrainWalker(wiring.Component):
+    """A step for each valid token of each block, one a clock, blocks without a gap.
+
+    Blocks come from page 0 and page 1 in turn. Beats and steps go through pipelines of equal
+    length, so a walker may start on a block in the clock after its last beat, and the page may
+    take beats of another block in the clock after its last step.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    blocks : In, stream of :func:`~logicpim.rtl.pim.block.row_block`; its ready depends on
+        registers alone
+    step : Out, :func:`~logicpim.rtl.pim.block.drain_step`, registered
+    released : Out, in the clock that decides the last step of a block
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({"blocks": In(stream.Signature(row_block(config))),
+                          "step": Out(drain_step(config)), "released": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        layout = row_block(config)
+        block = Signal(layout, reset_less=True)
+        line = Signal(layout["line"].shape, reset_less=True)
+        group = Signal(layout["last_group"].shape)
+        token = Signal(layout["last_token"].shape)
+        walking, page = Signal(), Signal()
+
+        in_last_group = group == block.last_group
+        end_of_group, end = Signal(), Signal()
+        m.d.comb += [
+            end_of_group.eq(token == Mux(in_last_group, block.last_token,
+                                         config.tile.tokens - 1)),
+            end.eq(end_of_group & in_last_group),
+            self.released.eq(walking & end),
+            self.blocks.ready.eq(~walking | end),
+        ]
+        with m.If(walking):
+            m.d.sync += token.eq(token + 1)
+            with m.If(end_of_group):
+                m.d.sync += [token.eq(0), group.eq(group + 1), line.eq(line + block.stride)]
+        with m.If(self.released):
+            m.d.sync += [walking.eq(0), page.eq(~page)]
+        with m.If(self.blocks.valid & self.blocks.ready):
+            m.d.sync += [block.eq(self.blocks.payload), line.eq(self.blocks.payload.line),
+                         group.eq(0), token.eq(0), walking.eq(1)]
+
+        step = self.step
+        m.d.sync += [
+            step.enable.eq(walking), step.read.eq(token == 0), step.page.eq(page),
+            step.group.eq(group), step.token.eq(token), step.line.eq(line),
+            step.final.eq(block.final & end),
+            *(step[name].eq(block[name])
+              for name in ("slot", "last_row", "output_format", "single"))]
+        return m

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The GEMM module against the model: any sizes, stalls on both sides, jobs back to back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from amaranth.hdl import Elaboratable, Module
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
+
+from logicpim.rtl.pim.buffer import LineBuffer
+from logicpim.rtl.pim.drain import Drain
+from logicpim.rtl.pim.gemm import GemmModule
+from logicpim.rtl.signatures import cells_per_line
+from logicpim.sim.model import layout
+from logicpim.sim.model.gemm import gemm
+from logicpim.spec.config import Config, Tile
+from logicpim.spec.isa import Format
+from logicpim.spec.presets import PRESETS
+
+SMALL = PRESETS["small"]
+FILL = 0xA5
+
+
+class Bench(Elaboratable):
+    """The module with a temp buffer behind it."""
+
+    def __init__(self, config):
+        self.gemm = GemmModule(config)
+        self.temp = LineBuffer(lines=config.temp_lines, line_bits=config.line_bits,
+                               cells=cells_per_line(config))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.gemm, m.submodules.temp = self.gemm, self.temp
+        wiring.connect(m, self.gemm.results, self.temp.write)
+        return m
+
+
+@dataclass
+class Work:
+    """One job: what goes in, where it lies, what must come out."""
+
+    config: Config
+    x: np.ndarray
+    w: np.ndarray
+    fmt: Format
+    source: int
+    result: int
+
+    @property
+    def sizes(self):
+        return len(self.x), len(self.w), self.x.shape[1]
+
+    @property
+    def beats(self):
+        data = layout.pack_weights(self.config, self.w).copy()
+        word = data.reshape(-1, self.config.tile.rows, 2, self.config.granule_bytes // 2)
+        return [int.from_bytes(beat.tobytes(), "little")
+                for beat in word.transpose(0, 2, 1, 3).reshape(-1, self.config.beat_bytes)]
+
+    def place(self, source, expected):
+        """Put the operands into one image and the results into the other."""
+        size = self.config.line_bytes
+        data = layout.pack_operands(self.config, self.x)
+        source.reshape(-1)[self.source * size:][:len(data)] = data
+        y = gemm(self.x, self.w, self.config.tile.depth, self.fmt)
+        data = layout.pack_results(self.config, y, self.fmt)
+        where = layout.result_mask(self.config, *self.sizes[:2], self.fmt)
+        expected.reshape(-1)[self.result * size:][:len(data)][where] = data[where]
+
+
+def random_bits(rng, shape):
+    """Mostly moderate numbers, some of any pattern."""
+    bits = rng.normal(0, 1, shape).astype(np.float16).view(np.uint16)
+    return np.where(rng.integers(0, 40, shape) == 0, rng.integers(0, 1 << 16, shape),
+                    bits).astype(np.uint16)
+
+
+def jobs(rng, config, sizes):
+    """Jobs one behind the other in both buffers."""
+    source = result = 0
+    for m, n, k in sizes:
+        fmt = Format.FP32 if rng.integers(2) else Format.FP16
+        work = Work(config, random_bits(rng, (m, k)), random_bits(rng, (n, k)), fmt,
+                    source, result)
+        source += layout.line_count(config, m, k)
+        result += layout.line_count(config, m, n, fmt)
+        assert source <= config.input_lines and result <= config.temp_lines
+        yield work
+
+
+def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
+    """Run the jobs; returns events by name and clock of each ``done``."""
+    bench = Bench(config)
+    dut = bench.gemm
+    source = rng.integers(0, 256, (config.input_lines, config.line_bytes)).astype(np.uint8)
+    expected = np.zeros((config.temp_lines, config.line_bytes), np.uint8)
+    for work in works:
+        work.place(source, expected)
+    lines = [int.from_bytes(line.tobytes(), "little") for line in source]
+    beats = [beat for work in works for beat in work.beats]
+    queue = list(works)
+    events = {"active": [], "stall_output": [], "stall_weights": []}
+    done = []
+
+    async def drive(ctx):
+        offered_job = offered_beat = False
+        data = None
+        for clock in range(100_000):
+            ready = rng.random() >= read_stall
+            ctx.set(dut.operands.ready, ready)
+            noise = int.from_bytes(rng.bytes(config.line_bytes), "little")
+            ctx.set(dut.operands.data, noise if data is None else data)
+            offered_job = bool(queue) and (offered_job or rng.random() >= job_stall)
+            offered_beat = bool(beats) and (offered_beat or rng.random() >= beat_stall)
+            ctx.set(dut.job.valid, offered_job)
+            ctx.set(dut.beats.valid, offered_beat)
+            if offered_job:
+                m, n, k = queue[0].sizes
+                ctx.set(dut.job.payload, {
+                    "tokens": m, "n": n, "k": k, "source_line": queue[0].source,
+                    "result_line": queue[0].result, "output_format": queue[0].fmt})
+            ctx.set(dut.beats.payload, beats[0] if offered_beat else 0)
+
+            read = ready and ctx.get(dut.operands.enable)
+            data = lines[ctx.get(dut.operands.address)] if read else None
+            if offered_job and ctx.get(dut.job.ready):
+                queue.pop(0)
+                offered_job = False
+            if offered_beat and ctx.get(dut.beats.ready):
+                beats.pop(0)
+                offered_beat = False
+            raised = [name for name in events if ctx.get(getattr(dut.events, name))]
+            assert len(raised) <= 1
+            for name in raised:
+                events[name].append(clock)
+            if ctx.get(dut.done):
+                done.append(clock)
+            await ctx.tick()
+            if len(done) == len(works) and not ctx.get(dut.busy):
+                break
+        assert len(done) == len(works) and not beats and not queue
+        for line, content in enumerate(expected):
+            ctx.set(bench.temp.read.address, line)
+            ctx.set(bench.temp.read.enable, 1)
+            await ctx.tick()
+            found = ctx.get(bench.temp.read.data).to_bytes(config.line_bytes, "little")
+            assert found == content.tobytes(), f"line {line}"
+
+    simulator = Simulator(bench)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(drive)
+    simulator.run()
+    return events, done
+
+
+def random_sizes(rng, config, count):
+    most = config.tile.max_tokens
+    return [(int(rng.integers(1, most + 1)), int(rng.integers(1, 14)), int(rng.integers(1, 36)))
+            for _ in range(count)]
+
+
+@pytest.mark.parametrize("stalls", [{}, {"beat_stall": 0.4}, {"read_stall": 0.4},
+                                    {"beat_stall": 0.2, "read_stall": 0.2, "job_stall": 0.9}])
+def test_random_jobs(seed, stalls):
+    rng = np.random.default_rng(seed)
+    works = list(jobs(rng, SMALL, random_sizes(rng, SMALL, 6)))
+    run(rng, SMALL, works, **stalls)
