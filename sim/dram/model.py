@@ -57,6 +57,9 @@ class DramModel:
     ----------
     clock : int
         Logic clocks stepped so far.
+    carrying : dict
+        Which read data buses carry data in the coming clock (True: the bundle path's), of which
+        bundle.
     records : list of Record
         All commands seen.
     faults : list of str
@@ -78,7 +81,7 @@ class DramModel:
         # (clock of the data, whether a bundle's) -> (bundle, bytes or granules)
         self._reads: dict[tuple[int, bool], tuple[int, bytes]] = {}
         self._writes: dict[tuple[int, bool], tuple[int, list[int]]] = {}
-        self._on_bus: dict[bool, int] = {}
+        self.carrying: dict[bool, int] = {}
         self._garbage = random.Random(seed)
 
     @property
@@ -114,7 +117,7 @@ class DramModel:
         for clock, slot in zip(clocks, columns, strict=False):
             if slot.command:
                 self._column_command(clock, slot, path)
-        for whole, bundle in self._on_bus.items():
+        for whole, bundle in self.carrying.items():
             self._switched(bundle, whole, path)
         if (self.clock, True) in self._writes:
             bundle, granules = self._writes.pop((self.clock, True))
@@ -130,7 +133,7 @@ class DramModel:
                 for granule in granules:
                     self._store(granule, data, host_wmask)
         self.clock += 1
-        self._on_bus = {}
+        self.carrying = {}
         return self._read(True), self._read(False)
 
     # -- commands ----------------------------------------------------------------------------
@@ -234,5 +237,5 @@ class DramModel:
         if (self.clock, whole) not in self._reads:
             bits = self.config.word_bits if whole else self.config.granule_bits
             return self._garbage.getrandbits(bits)
-        self._on_bus[whole], data = self._reads.pop((self.clock, whole))
+        self.carrying[whole], data = self._reads.pop((self.clock, whole))
         return int.from_bytes(data, "little")

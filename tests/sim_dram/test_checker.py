@@ -187,6 +187,8 @@ ONE_RANK = CHANNEL.replace(dram=Organisation(ranks=1))
     ([TIMING.nREFMAX] + [TIMING.nRFC] * 9 + [TIMING.nREFMAX], None, True),
     ([TIMING.nREFMAX] + [TIMING.nRFC] * 7 + [TIMING.nREFMAX], None, False),
     ([TIMING.nREFI + 1] * 9, 9 * TIMING.nREFI + 9, True),
+    ([500] * 40, 40 * 500 + TIMING.nREFMAX, True),
+    ([500] * 40, 40 * 500 + TIMING.nREFMAX + 1, False),
 ])
 def test_refresh(gaps, end, legal):
     trace = trace_of(refreshes(*np.cumsum(gaps).tolist()))

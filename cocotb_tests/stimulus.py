@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Random operands, instructions and host traffic for the benches."""
+
+import numpy as np
+
+from logicpim.sim.model import layout
+from logicpim.spec.device import Region
+from logicpim.spec.isa import Buffer, Format, Instruction, Opcode
+
+from .bench import TESTED_LINES, Bench
+
+# Exponents apart by more than the adder is wide, both zeroes, subnormals, infinities and NaNs.
+SPECIAL = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF,
+                    0x7C00, 0xFC00, 0x7E00, 0xFC01], np.uint16)
+
+
+def values(bench: Bench, shape, kind: str) -> np.ndarray:
+    """FP16 bit patterns: ``plain`` numbers around 1, ``any`` pattern, or ``special`` ones."""
+    rng = bench.data_rng
+    if kind == "plain":
+        return rng.standard_normal(shape).astype(np.float16).view(np.uint16)
+    if kind == "any":
+        return rng.integers(0, 1 << 16, shape, np.uint16)
+    plain = rng.standard_normal(shape).astype(np.float16).view(np.uint16)
+    return np.where(rng.random(shape) < 0.1, rng.choice(SPECIAL, shape), plain)
+
+
+class Space:
+    """Hands out places in the lower half of the DRAM rows and of each buffer, in turn.
+
+    The upper halves are the host traffic's.
+    """
+
+    def __init__(self, bench: Bench):
+        self.bench, self._next = bench, {}
+
+    def _take(self, what, size: int, limit: int) -> int:
+        assert size <= limit, f"{size} of {what} asked for, {limit} there"
+        at = self._next.get(what, 0)
+        at = 0 if at + size > limit else at
+        self._next[what] = at + size
+        return at
+
+    def words(self, size: int) -> int:
+        """Start of ``size`` bundle words in the lower half of a random bundle."""
+        org = self.bench.config.dram
+        bundle = self.bench.rng.randrange(org.bundles)
+        limit = org.words_per_bundle // 2
+        return bundle * org.words_per_bundle + self._take(bundle, size, limit)
+
+    def lines(self, buffer: Buffer, size: int) -> int:
+        """Start of ``size`` lines in the lower half of a buffer's tested lines."""
+        return self._take(buffer, size, TESTED_LINES // 2)
+
+
+def gemm(bench: Bench, space: Space, m: int, n: int, k: int,
+         output: Format = Format.FP16, kind: str = "plain") -> Instruction:
+    """A GEMM of random operands, put where it will find them."""
+    config = bench.config
+    weights = layout.pack_weights(config, values(bench, (n, k), kind))
+    operands = layout.pack_operands(config, values(bench, (m, k), kind))
+    address = space.words(layout.weight_words(config, n, k))
+    for memory in (bench.dram.memory, bench.mirror.dram(0)):
+        memory[address * config.word_bytes:][:len(weights)] = weights
+    source = space.lines(Buffer.INPUT, len(operands) // config.line_bytes)
+    bench.write_lines(Buffer.INPUT, source, operands)
+    result = space.lines(Buffer.TEMP, layout.line_count(config, m, n, output))
+    return Instruction(Opcode.GEMM, tag=bench.rng.getrandbits(16), m=m, n=n, k=k,
+                       address=address, source_line=source, result_line=result,
+                       output_format=output)
+
+
+def fill_dram(bench: Bench, words: int = 64) -> None:
+    """Noise in the first words of each bundle, and of its upper half."""
+    config = bench.config
+    half = config.dram.words_per_bundle // 2
+    for start in range(0, config.dram.words, half):
+        at, size = start * config.word_bytes, min(words, half) * config.word_bytes
+        bench.dram.memory[at:at + size] = bench.data_rng.integers(0, 256, size, np.uint8)
+        bench.mirror.dram(0)[at:at + size] = bench.dram.memory[at:at + size]
+
+
+class Traffic:
+    """Host accesses to the upper halves of DRAM and buffers, judged when they are answered."""
+
+    def __init__(self, bench: Bench):
+        self.bench, self._sent = bench, []
+
+    def _place(self) -> tuple[Region, int, np.ndarray]:
+        """A random granule: its region, its address, and its bytes in the mirror."""
+        bench, config = self.bench, self.bench.config
+        size = config.granule_bytes
+        region = bench.rng.choice([Region.DRAM, Region.DRAM, Region.INPUT, Region.TEMP])
+        if region is Region.DRAM:
+            org = config.dram
+            half = org.words_per_bundle * org.bundle_banks // 2
+            # A few rows only, so that some accesses meet an open row.
+            address = (bench.rng.randrange(org.bundles) * 2 + 1) * half
+            address += bench.rng.randrange(min(half, 4 * org.columns * org.bundle_banks))
+            memory = bench.mirror.dram(0)
+        else:
+            half = TESTED_LINES // 2 * config.tile.tokens
+            address = half + bench.rng.randrange(half)
+            memory = bench.mirror._buffer(0, Buffer[region.name])
+        return region, address, memory[address * size:(address + 1) * size]
+
+    def send(self) -> None:
+        """Queue one random read or write."""
+        bench, config = self.bench, self.bench.config
+        region, address, cells = self._place()
+        if bench.rng.random() < 0.5:
+            expected = int.from_bytes(cells.tobytes(), "little")
+            self._sent.append((bench.request(region, address), expected))
+            return
+        # Buffers are written in cells of one row block, DRAM in bytes.
+        cell = 1 if region is Region.DRAM else 2 * config.tile.rows
+        enable = np.repeat([bench.rng.random() < 0.7
+                            for _ in range(config.granule_bytes // cell)], cell)
+        data = bench.data_rng.integers(0, 256, config.granule_bytes, np.uint8)
+        cells[enable] = data[enable]
+        mask = sum(1 << int(i) for i in np.flatnonzero(enable))
+        request = bench.request(region, address, int.from_bytes(data.tobytes(), "little"), mask)
+        self._sent.append((request, None))
+
+    async def run(self, gap: int) -> None:
+        """Send without end, up to ``gap`` clocks apart; cancel the task to stop."""
+        while True:
+            await self.bench.clocks(1 + self.bench.rng.randrange(gap))
+            if len(self.bench._requests.queue) < 4:
+                self.send()
+
+    def judge(self) -> int:
+        """Compare every response with what it had to be; returns their number."""
+        for request, expected in self._sent:
+            where = f"{request.region.name} granule {request.address}"
+            assert request.error is False, f"{where}: refused or not answered"
+            if expected is not None:
+                assert request.response == expected, (
+                    f"{where}: {request.response:x}, expected {expected:x}")
+        return len(self._sent)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs every bench on every simulator; a bench that fails there fails here."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Refresh as often as a configuration allows: one clock in four or five.
+BUSY_REFRESH = ["timing_overrides.nRFC=60", "timing_overrides.nREFI=400",
+                "timing_overrides.nREFMAX=3600"]
+
+
+def run(simulator, bench, config, overrides=(), timeout=900):
+    command = [sys.executable, "-m", "cocotb_tests.simulate", simulator, bench,
+               "--config", config, *(f"--set={text}" for text in overrides)]
+    print("repeat with: " + " ".join(["python", *command[1:]]))
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        pytest.fail(f"no end after {timeout} s:\n{output[-5000:]}", pytrace=False)
+    print(output[-20000:])
+    if process.returncode:
+        failed = [line for line in output.splitlines() if " failed" in line and "ERROR" not in line]
+        pytest.fail("\n".join([*failed, output.splitlines()[-1]]), pytrace=False)
+
+
+simulators = pytest.mark.parametrize(
+    "simulator", ["verilator", pytest.param("icarus", marks=pytest.mark.icarus)])
+
+
+@simulators
+@pytest.mark.parametrize("bench", ["gemm", "control"])
+def test_small(simulator, bench):
+    run(simulator, bench, "small")
+
+
+@simulators
+def test_small_under_traffic(simulator):
+    run(simulator, "traffic", "small", BUSY_REFRESH)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("bench", ["gemm", "traffic", "control"])
+def test_channel(bench):
+    run("verilator", bench, "channel", timeout=3000)

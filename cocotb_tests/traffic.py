@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Kernels while everything else happens: refresh, host accesses, and stalls on every port."""
+
+import cocotb
+
+from logicpim.spec.dram import DramCommand
+from logicpim.spec.isa import Format, Instruction, Opcode, Status
+
+from .bench import Stalls, channel_test
+from .stimulus import Space, Traffic, fill_dram, gemm
+
+FORMATS = (Format.FP16, Format.FP32)
+
+
+async def kernels(bench, rounds):
+    """Programs of random instructions, their operands settled before each."""
+    space, tile, rng = Space(bench), bench.config.tile, bench.rng
+    for _ in range(rounds):
+        program = [gemm(bench, space, rng.randint(1, tile.max_tokens + 1),
+                        rng.randint(1, 2 * tile.rows), rng.randint(1, 5 * tile.depth),
+                        rng.choice(FORMATS), rng.choice(["plain", "special"]))
+                   for _ in range(rng.randint(1, 3))]
+        program.insert(rng.randrange(len(program) + 1), Instruction(Opcode.FENCE, tag=7))
+        await bench.settle()
+        statuses = bench.submit(*program)
+        assert statuses == [Status.OK] * len(program)
+        await bench.until(lambda: len(bench.completions) == len(bench._expected))
+
+
+@channel_test
+async def stalls_on_every_port(bench):
+    """Slow and uneven partners at all four ports."""
+    for stall in (0.2, 0.7):
+        bench.stalls = Stalls(*(bench.rng.choice((0, stall, stall)) for _ in range(4)))
+        await kernels(bench, 2)
+
+
+@channel_test
+async def host_traffic_alongside(bench):
+    """The xPU path and the buffers are used by the host while kernels run."""
+    fill_dram(bench)
+    traffic = Traffic(bench)
+    task = cocotb.start_soon(traffic.run(gap=12))
+    await kernels(bench, 4)
+    task.cancel()
+    await bench.settle()
+    assert traffic.judge() > 20
+
+
+@channel_test
+async def everything_at_once(bench):
+    """Host traffic without pause, stalls, and moves between the kernels."""
+    fill_dram(bench)
+    traffic = Traffic(bench)
+    bench.stalls = Stalls(0.3, 0.3, 0.1, 0.3)
+    task = cocotb.start_soon(traffic.run(gap=3))
+    await kernels(bench, 3)
+    task.cancel()
+    await bench.settle()
+    assert traffic.judge() > 40
+
+
+@channel_test
+async def host_alone(bench):
+    """Bursts of host accesses with nothing else going on, rows hit and missed."""
+    fill_dram(bench)
+    traffic = Traffic(bench)
+    for _ in range(3):
+        for _ in range(60):
+            traffic.send()
+        await bench.settle()
+    assert traffic.judge() == 180
+
+
+@channel_test
+async def idle_is_refreshed(bench):
+    """Left alone for several intervals, every rank is refreshed in time."""
+    timing = bench.config.dram_timing
+    await bench.clocks(timing.clocks(4 * timing.nREFI))
+    refreshes = [r for r in bench.dram.records if r.command is DramCommand.REFAB]
+    assert len(refreshes) >= 3 * bench.config.dram.ranks
