@@ -75,7 +75,7 @@ class LineBuffer(wiring.Component):
         m = Module()
         memory = shared(LineMemory(lines=self.lines, line_bits=self.line_bits, cells=self.cells),
                         "line_memory")
-        m.submodules.memory = memory
+        m.submodules.lines = memory
         m.d.comb += [
             self.read.ready.eq(1), self.write.ready.eq(1),
             memory.read_enable.eq(self.read.enable), memory.read_address.eq(self.read.address),
