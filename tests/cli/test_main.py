@@ -9,6 +9,7 @@ import pytest
 
 import logicpim as package
 from logicpim.cli import bench
+from logicpim.spec.errors import ToolError
 
 COMMAND = Path(sys.executable).parent / "logicpim"
 
@@ -44,6 +45,13 @@ def test_interrupt(logicpim, monkeypatch):
     monkeypatch.setattr(bench, "open_device", interrupted)
     result = logicpim("bench", "gemm", "--m", 1, "--n", 1, "--k", 1)
     assert (result.status, result.out, result.err) == (130, "", "logicpim: interrupted\n")
+
+
+def test_an_error_is_one_line(logicpim, monkeypatch):
+    def broken(*_, **__):
+        raise ToolError("it failed:\n  in two lines")
+    monkeypatch.setattr(bench, "open_device", broken)
+    logicpim("bench", "gemm", "--m", 1, "--n", 1, "--k", 1).refused("it failed: in two lines")
 
 
 def test_reader_that_leaves():

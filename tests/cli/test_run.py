@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from logicpim.llm.tokenizer import Tokenizer
+
 KEYS = {"text", "token_ids", "matches_reference", "placements", "cycles", "bandwidth_efficiency",
         "wall_s"}
 
@@ -51,8 +53,11 @@ def test_ends_with_the_text(run, make_model):
     ids = run(folder, "--tokens", 6, "--json", "--ignore-eos", prompt="ab").json["token_ids"]
     assert len(ids) == 6
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids[2]}))
-    short = run(folder, "--tokens", 6, "--json", prompt="ab").json["token_ids"]
-    assert short == ids[:ids.index(ids[2]) + 1]
+    short = run(folder, "--tokens", 6, "--json", prompt="ab").json
+    kept = ids[:ids.index(ids[2])]
+    assert short["token_ids"] == [*kept, ids[2]]
+    assert short["text"] == Tokenizer(folder, 259).continuation(
+        short["prompt_token_ids"], kept)
 
 
 def test_rounding_is_said(run, make_model):

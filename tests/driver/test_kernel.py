@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from logicpim.driver.kernel import Job, Kernels
+from logicpim.driver.kernel import Job, Kernels, _units
 from logicpim.driver.memory import Memory, load
 from logicpim.driver.stats import Stats
 from logicpim.sim.model.device import ReferenceDevice
@@ -110,6 +110,16 @@ def test_stats():
     assert stats.bandwidth_efficiency(config) == 480 / (2 * 202 * config.beat_bytes)
     assert stats.mac_utilisation(config) == 720 / (2 * 202 * config.tile.macs)
     assert Stats().bandwidth_efficiency(config) is None
+
+
+def test_tokens_in_one_instruction():
+    """At most what its field holds, and whole passes over the weights where there is room."""
+    config = SMALL.replace(input_buffer_bytes=1 << 22, temp_buffer_bytes=1 << 22)
+    job = Job(np.zeros((150000, 1), np.uint16), (Memory(config).place(1, 1, 0),))
+    units = list(_units(config, 0, job, Format.FP32))
+    assert sum(u.m for u in units) == 150000 and [u.first for u in units][0] == 0
+    assert all(u.m < 1 << 16 and u.m % config.tile.max_tokens == 0 for u in units[:-1])
+    assert len(units) == 3
 
 
 def test_reduction_too_long():
