@@ -20,6 +20,7 @@ from amaranth.hdl import (
     Value,
 )
 from amaranth.hdl._ir import PortDirection
+from amaranth.hdl._nir import Netlist
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Signature
 
@@ -131,25 +132,30 @@ def to_rtlil(component, module: str) -> str:
              for port, value, flow in flat_ports(component)}
     if clash := ports.keys() & {"clk", "rst"}:
         raise TypeError(f"a component with a clock must not have a port named {min(clash)}")
-    with _zeroes_unsaid():
+    with _quick():
         return rtlil.convert(component, name=module, ports=ports, emit_src=False)
 
 
 @contextmanager
-def _zeroes_unsaid():
-    """Leaves out memory contents that are all zero: Amaranth spends seconds a megabyte on them,
-    bit by bit, and :mod:`.verilog` has a loop for them."""
-    emit_memory = rtlil.ModuleEmitter.emit_memory
+def _quick():
+    """Without what costs Amaranth most of its time at wide buses, bit by bit.
+
+    Memory contents that are all zero are left out: :mod:`.verilog` has a loop for them. The
+    search for combinational loops is left to Verilator and Yosys, which read all that is
+    generated.
+    """
+    emit_memory, search = rtlil.ModuleEmitter.emit_memory, Netlist.check_comb_cycles
 
     def emit_unless_zero(self, index, cell):
         if any(cell.init):
             emit_memory(self, index, cell)
 
     rtlil.ModuleEmitter.emit_memory = emit_unless_zero
+    Netlist.check_comb_cycles = lambda netlist: None
     try:
         yield
     finally:
-        rtlil.ModuleEmitter.emit_memory = emit_memory
+        rtlil.ModuleEmitter.emit_memory, Netlist.check_comb_cycles = emit_memory, search
 
 
 def share_key(component):

