@@ -89,7 +89,7 @@ def dot(a: Operand, w: Operand):
     total = np.where(negative, -aligned, aligned).sum(axis=-1)
     result = round_to_fp32(total, largest[..., 0] + SUM_EXPONENT)
 
-    infinite = (a.infinite | w.infinite) & ~(a.nan | w.nan)
+    infinite = a.infinite | w.infinite
     minus, plus = (infinite & negative).any(axis=-1), (infinite & ~negative).any(axis=-1)
     invalid = (a.nan | w.nan | a.infinite & w.zero | a.zero & w.infinite).any(axis=-1)
     result = np.where(plus, np.uint32(_FP32_INFINITY), result)

@@ -45,7 +45,7 @@ def test_decode_classes():
 
 
 @pytest.mark.parametrize("temper", ["any", "finite", "normal", "near", "wide", "cancel",
-                                    "subnormal", "special"])
+                                    "subnormal", "zeros", "special"])
 @pytest.mark.parametrize("depth", [1, 4, 8, 32])
 def test_dot(oracle, stimulus, depth, temper):
     x, w = (stimulus.bits((150, depth), temper) for _ in "xw")
@@ -105,6 +105,14 @@ def test_dot_over_the_whole_internal_range(oracle):
                     zip(sign, s_a * s_w, e_a + e_w, strict=True))
         expected = oracle.write(total * Fraction(2) ** (top - 280), oracle.FP32)
         assert arithmetic.dot(a, w) == expected
+
+
+def test_zero_has_no_exponent():
+    """Zero times the largest number does not push the other terms out."""
+    a = arithmetic.Operand(*np.array([[0, 0], [0, 10], [0, 0x400]]))
+    w = arithmetic.Operand(*np.array([[0, 0], [254, 117], [0x7FF, 0x400]]))
+    assert arithmetic.dot(a, w) == 1 << 22  # 2**-127
+    assert arithmetic.dot(w, a) == 1 << 22
 
 
 @given(st.integers(-(2 ** 53) + 1, 2 ** 53 - 1), st.integers(-300, 240))

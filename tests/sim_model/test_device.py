@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The reference device: each instruction, each refusal, program order, and what stays untouched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,23 @@ def test_refused_without_effect_and_the_next_runs(status, insn, seed):
 @pytest.mark.parametrize("insn", ALLOWED)
 def test_the_limits_are_tight(insn, seed):
     assert filled(SMALL, seed).execute({0: [insn]})[0][0].status == Status.OK
+
+
+@pytest.mark.parametrize("buffer, line, opcode, status", [
+    (Buffer.INPUT, 255, Opcode.LOAD, Status.OK), (Buffer.INPUT, 256, Opcode.LOAD, "range"),
+    (Buffer.TEMP, 127, Opcode.LOAD, Status.OK), (Buffer.TEMP, 128, Opcode.LOAD, "range"),
+    (Buffer.INPUT, 255, Opcode.STORE, Status.OK), (Buffer.INPUT, 256, Opcode.STORE, "range"),
+    (Buffer.TEMP, 127, Opcode.STORE, Status.OK), (Buffer.TEMP, 128, Opcode.STORE, "range"),
+])
+def test_each_buffer_has_its_size(buffer, line, opcode, status):
+    """Four tokens: a bundle word is one line."""
+    config = SMALL.replace(tile=replace(SMALL.tile, tokens=4), input_buffer_bytes=256 * 64,
+                           temp_buffer_bytes=128 * 64)
+    side = "result_line" if opcode == Opcode.LOAD else "source_line"
+    insn = move_insn(opcode, length=1, buffer=buffer, **{side: line})
+    if status == "range":
+        status = Status.RESULT_RANGE if opcode == Opcode.LOAD else Status.SOURCE_RANGE
+    assert ReferenceDevice(config).execute({0: [insn]})[0][0].status == status
 
 
 def test_every_status_is_tested():

@@ -10,7 +10,8 @@ from logicpim.sim.model import gemm as module
 from logicpim.sim.model.gemm import gemm
 from logicpim.spec.isa import Format
 
-TEMPERS = ["any", "finite", "normal", "near", "wide", "cancel", "subnormal", "special"]
+TEMPERS = ["any", "finite", "normal", "near", "wide", "cancel", "subnormal", "zeros",
+           "special"]
 
 
 @pytest.mark.parametrize("temper", TEMPERS)
@@ -49,7 +50,7 @@ def test_chunks_do_not_matter(monkeypatch, by_rule, stimulus, name, value):
 
 
 def test_the_largest_terms_fit(oracle):
-    for depth in (8, 32):
+    for depth in (8, 16, 32):
         for sign in (0, 0x8000):
             x = np.full((2, 5 * depth), 0x7BFF, np.uint16)
             w = np.full((1, 5 * depth), 0x7BFF | sign, np.uint16)
@@ -122,3 +123,16 @@ def test_memory_of_a_large_one(stimulus):
 def test_refuses(x, w, error):
     with pytest.raises(error):
         gemm(x, w, 8)
+
+
+@pytest.mark.parametrize("count", [64, pytest.param(1024, marks=pytest.mark.full)])
+def test_products_of_every_pattern(stimulus, count):
+    """K = 1: the product itself, which binary32 holds; a zero is +0."""
+    every = np.arange(1 << 16, dtype=np.uint16)
+    for _ in range(count // 64):
+        w = stimulus.bits(64, "any")
+        with np.errstate(invalid="ignore"):
+            product = np.multiply.outer(every.view(np.float16).astype(np.float32),
+                                        w.view(np.float16).astype(np.float32)) + np.float32(0)
+        expected = np.where(np.isnan(product), np.uint32(0x7FC00000), product.view(np.uint32))
+        assert (gemm(every[:, None], w[:, None], 8, Format.FP32) == expected).all()
