@@ -74,10 +74,11 @@ class DataBus(Signature):
 
 
 def bundle_job(config: Config) -> data.StructLayout:
-    """Words to stream: ``words`` >= 1 consecutive bundle words from ``address``, in one bundle."""
+    """Words to stream: ``words`` >= 1 bundle words from ``address`` on, dealt row by row over the
+    ``2 ** interleave`` bundles of its aligned set."""
     bits = ceil_log2(config.dram.words)
     return data.StructLayout({"address": unsigned(bits), "words": unsigned(bits + 1),
-                              "write": unsigned(1)})
+                              "write": unsigned(1), "interleave": unsigned(2)})
 
 
 def host_access(config: Config) -> data.StructLayout:

@@ -10,7 +10,6 @@ from ..driver.kernel import Job, Kernels, check_reduction
 from ..driver.memory import Memory, load
 from ..driver.stats import Stats
 from ..sim.model.gemm import gemm
-from ..spec.errors import LogicPimError
 from ..spec.isa import Format
 from .io import (
     Progress,
@@ -42,6 +41,7 @@ what the keys mean
 
 examples
   logicpim bench gemm --m 1 --n 1024 --k 4096
+  logicpim bench gemm --m 1 --n 4096 --k 4096 --bundles 4
   logicpim bench gemm --m 8 --n 1024 --k 4096 --no-refresh --json
   logicpim bench gemm --config small --m 3 --n 7 --k 11 --trace commands.csv
   logicpim bench gemm --m 8 --n 4096 --k 4096 --channels 4 --backend reference
@@ -64,7 +64,8 @@ def add_parser(subparsers):
     p.add_argument("--backend", choices=BACKENDS, default="verilator",
                    help="what runs it (default: %(default)s)")
     p.add_argument("--bundles", type=int, choices=(1, 2, 4), default=1,
-                   help="bank bundles streamed in turn (this version: 1)")
+                   help="bank bundles that the weights are dealt over, streamed in turn "
+                        "(default: %(default)s)")
     p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
     p.add_argument("--output", choices=FORMATS, default="fp32",
                    help="format of the results (default: %(default)s)")
@@ -78,15 +79,12 @@ def add_parser(subparsers):
 
 def run(args) -> dict:
     """Run the kernel; the keys of the JSON object."""
-    if args.bundles != 1:
-        raise LogicPimError(f"--bundles {args.bundles}: this version streams one bundle at a time, "
-                            f"use --bundles 1")
     config = config_of(args)
     if args.no_refresh:
         config = config.replace(refresh=False)
     check_trace(args)
     check_reduction(config, args.k)
-    matrix = Memory(config).place(args.n, args.k, space=0)
+    matrix = Memory(config).place(args.n, args.k, space=0, bundles=args.bundles)
     progress = Progress()
     begun = time.perf_counter()
     random = np.random.default_rng(args.seed)
@@ -108,6 +106,7 @@ def run(args) -> dict:
     progress.clear()
     return {
         "m": args.m, "n": args.n, "k": args.k, "config": config.name, "backend": args.backend,
+        "bundles": args.bundles,
         "channels": config.channels, "output": args.output, "refresh": config.refresh,
         "cycles": stats.cycles if timed else None,
         "weight_bytes": stats.weight_bytes,

@@ -94,10 +94,12 @@ class Kernels:
                     x = job.x_bits[unit.first:unit.first + unit.m]
                     self._write(piece.channel, source, x)
                 program = programs.setdefault(piece.channel, [])
-                words = layout.granules_for(self.config, w.k)
+                skipped = unit.block * layout.granules_for(self.config, w.k)
+                address = int(layout.word_addresses(self.config, piece.address, skipped + 1,
+                                                    w.interleave)[-1])
                 program.append(Instruction(
                     Opcode.GEMM, tag=len(program) & 0xFFFF, output_format=output, m=unit.m, n=n,
-                    k=w.k, address=piece.address + unit.block * words, source_line=source,
+                    k=w.k, address=address, interleave=w.interleave, source_line=source,
                     result_line=result))
                 reads.append((unit, piece.channel, piece.first_row + first, n, result))
         self._execute(programs, stats)

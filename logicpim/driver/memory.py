@@ -23,19 +23,24 @@ class Piece:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A weight matrix [n, k] in DRAM; its pieces cover the rows in ascending order."""
+    """A weight matrix [n, k] in DRAM; its pieces cover the rows in ascending order.
+
+    Its words are dealt over ``2 ** interleave`` memory spaces from ``space`` on.
+    """
 
     n: int
     k: int
     space: int
     pieces: tuple[Piece, ...]
+    interleave: int = 0
 
 
 class Memory:
     """Allocates matrices in the memory spaces of a device.
 
     A matrix's blocks of ``tile.rows`` rows are dealt over the channels in contiguous slices, the
-    first channels taking one block more where they do not divide. Nothing is ever freed.
+    first channels taking one block more where they do not divide. A matrix over several spaces
+    begins at the same row in all of them. Nothing is ever freed.
 
     Parameters
     ----------
@@ -46,29 +51,46 @@ class Memory:
         self.config = config
         self._used = np.zeros((config.channels, config.dram.bundles), np.int64)
 
-    def place(self, n: int, k: int, space: int) -> Matrix:
-        """Room for a matrix [n, k] in memory space ``space``. Raises CapacityError if none."""
+    def place(self, n: int, k: int, space: int, bundles: int = 1) -> Matrix:
+        """Room for a matrix [n, k] in the memory spaces ``space .. space + bundles - 1``.
+
+        Raises CapacityError if there is none.
+        """
         config, dram = self.config, self.config.dram
+        if bundles not in (1, 2, 4) or space % bundles or space + bundles > dram.bundles:
+            raise CapacityError(f"a matrix cannot lie in {bundles} bundles from space {space} on: "
+                                f"{config.name} has {dram.bundles} bundles, and a set of 1, 2 or "
+                                f"4 starts at a multiple of its size")
         blocks, more = divmod(-(-n // config.tile.rows), config.channels)
         words = layout.granules_for(config, k)
         pieces, row = [], 0
         for channel in range(config.channels):
             mine = blocks + (channel < more)
-            used, need = int(self._used[channel, space]), mine * words
-            if used + need > dram.words_per_bundle:
-                free = (dram.words_per_bundle - used) * config.word_bytes
+            used, need = self._start(channel, space, bundles), mine * words
+            if used * bundles + need > bundles * dram.words_per_bundle:
+                free = (dram.words_per_bundle - used) * bundles * config.word_bytes
                 raise CapacityError(
                     f"a {n} x {k} matrix needs {need * config.word_bytes} bytes in space {space} "
                     f"of channel {channel}, where {free} of "
-                    f"{dram.words_per_bundle * config.word_bytes} are free: take more channels "
-                    f"(channels=...) or a larger DRAM (dram.rows=...)")
+                    f"{bundles * dram.words_per_bundle * config.word_bytes} are free: take more "
+                    f"channels (channels=...) or a larger DRAM (dram.rows=...)")
             if mine:
                 rows = min(mine * config.tile.rows, n - row)
                 pieces.append(Piece(channel, row, rows, space * dram.words_per_bundle + used))
                 row += rows
         for piece in pieces:
-            self._used[piece.channel, space] += words * -(-piece.rows // config.tile.rows)
-        return Matrix(n, k, space, tuple(pieces))
+            need = words * -(-piece.rows // config.tile.rows)
+            if bundles > 1:
+                need = -(-need // (bundles * dram.columns)) * dram.columns
+            self._used[piece.channel, space:space + bundles] = (
+                piece.address % dram.words_per_bundle + need)
+        return Matrix(n, k, space, tuple(pieces), bundles.bit_length() - 1)
+
+    def _start(self, channel: int, space: int, bundles: int) -> int:
+        """First free word of a bundle; of several bundles, at the start of a row."""
+        used = int(self._used[channel, space:space + bundles].max())
+        columns = self.config.dram.columns
+        return used if bundles == 1 else -(-used // columns) * columns
 
 
 def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
@@ -76,6 +98,6 @@ def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
     config = device.config
     for piece in matrix.pieces:
         rows = w_bits[piece.first_row:piece.first_row + piece.rows]
-        data = layout.pack_weights(config, rows)
-        start = piece.address * config.word_bytes
-        device.dram(piece.channel)[start:start + data.size] = data
+        data = layout.pack_weights(config, rows).reshape(-1, config.word_bytes)
+        at = layout.word_addresses(config, piece.address, len(data), matrix.interleave)
+        device.dram(piece.channel).reshape(-1, config.word_bytes)[at] = data

@@ -57,9 +57,9 @@ _REASONS = {
     Status.OK: "done",
     Status.BAD_OPCODE: "the opcode is not known",
     Status.BAD_RESERVED: "a bit that the opcode does not use is set",
-    Status.BAD_FORMAT: "a number format that this configuration does not have",
+    Status.BAD_FORMAT: "a number format or an interleave that this configuration does not have",
     Status.ZERO_SIZE: "M, N, K or the length is zero",
-    Status.DRAM_RANGE: "the DRAM words run past the end of their bundle",
+    Status.DRAM_RANGE: "the DRAM words run past the end of their bundle or set of bundles",
     Status.SOURCE_RANGE: "the source lines run past the end of their buffer",
     Status.RESULT_RANGE: "the result lines run past the end of their buffer",
 }
@@ -91,6 +91,8 @@ FIELDS = {f.name: f for f in (
     Field("input_format", 36, 4, _GEMM, "format of the operand lines"),
     Field("output_format", 40, 4, _GEMM, "format of the results: FP16 or FP32"),
     Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
+    Field("interleave", 48, 2, _GEMM + _MOVE,
+          "log2 of the bundles that the words are dealt over, a row of each in turn"),
     Field("m", 64, 16, _GEMM, "tokens"),
     Field("n", 80, 24, _GEMM, "output rows of the weight"),
     Field("k", 104, 24, _GEMM, "reduction length"),
@@ -118,6 +120,7 @@ class Instruction:
     input_format: Format = Format.FP16
     output_format: Format = Format.FP16
     buffer: Buffer = Buffer.INPUT
+    interleave: int = 0
     m: int = 0
     n: int = 0
     k: int = 0

@@ -59,6 +59,7 @@ class BundleAgent(wiring.Component):
         m = Module()
         org = self.config.dram
         address, write = Signal(ceil_log2(org.words)), Signal()
+        interleave = Signal(2)
         words = Signal.like(self.job.payload.words)
         may_read, may_write = self._credit(m)
 
@@ -74,8 +75,26 @@ class BundleAgent(wiring.Component):
             self.job.ready.eq((words == 0) | (self.last & self.access.advance)),
         ]
         with m.If(transfer(self.job)):
-            m.d.sync += Cat(address, words, write).eq(
-                Cat(self.job.payload.address, self.job.payload.words, self.job.payload.write))
+            m.d.sync += Cat(address, words, write, interleave).eq(
+                Cat(self.job.payload.address, self.job.payload.words, self.job.payload.write,
+                    self.job.payload.interleave))
         with m.Elif(self.access.advance):
-            m.d.sync += [address.eq(address + 1), words.eq(words - 1)]
+            m.d.sync += [address.eq(self._after(m, address, interleave)), words.eq(words - 1)]
         return m
+
+    def _after(self, m: Module, address, interleave):
+        """The word after this one: next column, next bundle of the set, next row."""
+        org = self.config.dram
+        column = address[:ceil_log2(org.columns)]
+        row = address[len(column):ceil_log2(org.words_per_bundle)]
+        bundle = address[ceil_log2(org.words_per_bundle):]
+        after = Signal.like(address)
+        with m.Switch(interleave):
+            for bits in range(ceil_log2(org.bundles) + 1):
+                with m.Case(bits):
+                    place = Cat(column, bundle[:bits], row, bundle[bits:])
+                    here = (place + 1)[:len(address)]
+                    low, high = len(column), len(column) + bits
+                    m.d.comb += after.eq(Cat(here[:low], here[high:high + len(row)],
+                                             here[low:high], here[high + len(row):]))
+        return after

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Instruction decoder: every rule an instruction must keep, checked before anything happens."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from logicpim.spec.config import Config
 from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Format, Opcode, Status, allowed_mask
@@ -11,7 +12,7 @@ from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Format, Opcode, Status, 
 from .descriptor import ceil_shift, field, operation
 
 SIZE_BITS = 24
-COPIED = ("opcode", "tag", "output_format", "buffer", "m", "n", "k", "address",
+COPIED = ("opcode", "tag", "output_format", "buffer", "interleave", "m", "n", "k", "address",
           "source_line", "result_line")
 
 
@@ -55,6 +56,8 @@ class InstructionDecoder(wiring.Component):
         bad_format = is_gemm & (field(descriptor, "weight_format").any()
                                 | field(descriptor, "input_format").any()
                                 | ((output_format != Format.FP16) & (output_format != Format.FP32)))
+        most = ceil_log2(self.config.dram.bundles)
+        bad_format |= (is_gemm | is_move) & (field(descriptor, "interleave") > most)
         zero = ((is_gemm & ~(field(descriptor, "m").any() & field(descriptor, "n").any()
                              & field(descriptor, "k").any()))
                 | (is_move & ~field(descriptor, "length").any()))
@@ -88,16 +91,29 @@ class InstructionDecoder(wiring.Component):
                            config.input_lines, config.temp_lines)
         result_limit = Mux(is_gemm | (op.buffer == Buffer.TEMP),
                            config.temp_lines, config.input_lines)
-        in_bundle = address[:(org.words_per_bundle - 1).bit_length()]
         status = Signal(Status)
-        with m.If((step == 0) & ((address >= org.words)
-                                 | (in_bundle + count > org.words_per_bundle))):
+        at, limit = self._set_position(m, address, op.interleave)
+        with m.If((step == 0) & ((address >= org.words) | (at + count > limit))):
             m.d.comb += status.eq(Status.DRAM_RANGE)
         with m.If((step == 1) & reads & (op.source_line + count > source_limit)):
             m.d.comb += status.eq(Status.SOURCE_RANGE)
         with m.If((step == 2) & writes & (op.result_line + count > result_limit)):
             m.d.comb += status.eq(Status.RESULT_RANGE)
         return status
+
+    def _set_position(self, m: Module, address, interleave):
+        """(position of the address in its set of bundles, words of the set)."""
+        org = self.config.dram
+        column = address[:ceil_log2(org.columns)]
+        row = address[len(column):ceil_log2(org.words_per_bundle)]
+        bundle = address[ceil_log2(org.words_per_bundle):ceil_log2(org.words)]
+        at, limit = Signal(ceil_log2(org.words)), Signal(range(org.words + 1))
+        with m.Switch(interleave):
+            for bits in range(ceil_log2(org.bundles) + 1):
+                with m.Case(bits):
+                    m.d.comb += [at.eq(Cat(column, bundle[:bits], row)),
+                                 limit.eq(org.words_per_bundle << bits)]
+        return at, limit
 
     def elaborate(self, platform):
         m = Module()

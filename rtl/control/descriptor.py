@@ -24,7 +24,7 @@ def operation(config: Config) -> data.StructLayout:
     word_bits = ceil_log2(config.dram.words)
     return data.StructLayout({
         "opcode": Opcode, "tag": unsigned(16), "status": Status,
-        "output_format": Format, "buffer": unsigned(1),
+        "output_format": Format, "buffer": unsigned(1), "interleave": unsigned(2),
         "m": unsigned(16), "n": unsigned(24), "k": unsigned(24),
         "address": unsigned(word_bits), "words": unsigned(word_bits + 1),
         "source_line": unsigned(24), "result_line": unsigned(24),

@@ -53,6 +53,7 @@ class OperationExecutor(wiring.Component):
         m.d.comb += [
             self.bundle.payload.address.eq(op.address),
             self.bundle.payload.words.eq(op.words),
+            self.bundle.payload.interleave.eq(op.interleave),
             self.bundle.payload.write.eq(op.opcode == Opcode.STORE),
             block_tokens.eq(Mux(tokens_left > self.config.tile.max_tokens,
                                 self.config.tile.max_tokens, tokens_left)),

@@ -49,18 +49,19 @@ def check(config: Config, word: int) -> Status:
     return _check_move(config, insn)
 
 
-def _dram_range(config: Config, address: int, words: int) -> bool:
-    org = config.dram
-    return address < org.words and address % org.words_per_bundle + words <= org.words_per_bundle
+def _has_interleave(config: Config, insn: Instruction) -> bool:
+    return 1 << insn.interleave <= config.dram.bundles
 
 
 def _check_gemm(config: Config, insn: Instruction) -> Status:
     if (insn.weight_format != Format.FP16 or insn.input_format != Format.FP16
-            or insn.output_format not in (Format.FP16, Format.FP32)):
+            or insn.output_format not in (Format.FP16, Format.FP32)
+            or not _has_interleave(config, insn)):
         return Status.BAD_FORMAT
     if 0 in (insn.m, insn.n, insn.k):
         return Status.ZERO_SIZE
-    if not _dram_range(config, insn.address, layout.weight_words(config, insn.n, insn.k)):
+    words = layout.weight_words(config, insn.n, insn.k)
+    if not layout.in_set(config, insn.address, words, insn.interleave):
         return Status.DRAM_RANGE
     if insn.source_line + layout.line_count(config, insn.m, insn.k) > config.input_lines:
         return Status.SOURCE_RANGE
@@ -71,9 +72,11 @@ def _check_gemm(config: Config, insn: Instruction) -> Status:
 
 
 def _check_move(config: Config, insn: Instruction) -> Status:
+    if not _has_interleave(config, insn):
+        return Status.BAD_FORMAT
     if insn.length == 0:
         return Status.ZERO_SIZE
-    if not _dram_range(config, insn.address, insn.length):
+    if not layout.in_set(config, insn.address, insn.length, insn.interleave):
         return Status.DRAM_RANGE
     lines, held = _moved_lines(config, insn.length), _buffer_lines(config, insn.buffer)
     if insn.opcode == Opcode.STORE and insn.source_line + lines > held:
@@ -169,7 +172,9 @@ class ReferenceDevice(Device):
 
     def _gemm(self, channel, insn):
         config = self.config
-        weights = self.dram(channel)[insn.address * config.word_bytes:]
+        words = layout.weight_words(config, insn.n, insn.k)
+        weights = self._words(channel)[layout.word_addresses(
+            config, insn.address, words, insn.interleave)].reshape(-1)
         operands = self._buffer(channel, Buffer.INPUT)[insn.source_line * config.line_bytes:]
         results = self._buffer(channel, Buffer.TEMP)[insn.result_line * config.line_bytes:]
         y_bits = gemm(layout.unpack_operands(config, operands, insn.m, insn.k),
@@ -181,12 +186,15 @@ class ReferenceDevice(Device):
 
     def _move(self, channel, insn):
         config, load = self.config, insn.opcode == Opcode.LOAD
-        size = insn.length * config.word_bytes
-        line = insn.result_line if load else insn.source_line
-        at, start = insn.address * config.word_bytes, line * config.line_bytes
-        stored = self.dram(channel)[at:at + size]
-        held = self._buffer(channel, insn.buffer)[start:start + size]
+        at = layout.word_addresses(config, insn.address, insn.length, insn.interleave)
+        start = (insn.result_line if load else insn.source_line) * config.line_bytes
+        held = self._buffer(channel, insn.buffer)[start:start + len(at) * config.word_bytes]
+        words = held.reshape(len(at), config.word_bytes)
         if load:
-            held[:] = stored
+            words[:] = self._words(channel)[at]
         else:
-            stored[:] = held
+            self._words(channel)[at] = words
+
+    def _words(self, channel):
+        """The channel's DRAM by bundle word [words, bytes]."""
+        return self.dram(channel).reshape(-1, self.config.word_bytes)

@@ -5,6 +5,8 @@ E = ``config.granule_elements`` 16-bit elements make a granule. Everything is li
 
 * **Weights** W[N, K] in DRAM: bundle word ``nb * ceil(K / E) + kw`` from the start address holds
   in granule ``r`` the elements ``kw * E ..`` of row ``nb * rows + r``.
+  An instruction with an ``interleave`` counts its words over several bundles in turn
+  (:func:`word_addresses`).
 * **Operands** X[M, K] in a buffer: line ``g * ceil(K / E) + kw`` holds in granule ``t`` the
   elements ``kw * E ..`` of token ``g * tokens + t``.
 * **Results** Y[M, N] in a buffer: like operands, with N for K; FP32 results take two elements each.
@@ -31,6 +33,31 @@ def granules_for(config: Config, columns: int, fmt: Format = Format.FP16) -> int
 def weight_words(config: Config, n: int, k: int) -> int:
     """Bundle words of W[n, k]."""
     return -(-n // config.tile.rows) * granules_for(config, k)
+
+
+def word_addresses(config: Config, address: int, words: int, interleave: int = 0) -> np.ndarray:
+    """Bundle words in the order in which an instruction streams them, from ``address`` on.
+
+    With ``interleave`` i they are dealt over the 2**i bundles of an aligned set: a row of one
+    bundle, the same row of the next, and after the last bundle the next row of the first.
+    """
+    org = config.dram
+    bundle, start = divmod(address, org.words_per_bundle)
+    row, column = divmod(start, org.columns)
+    inner, size = bundle % (1 << interleave), 1 << interleave
+    at = (row * size + inner) * org.columns + column + np.arange(words, dtype=np.int64)
+    chunk, column = np.divmod(at, org.columns)
+    row, inner = np.divmod(chunk, size)
+    return ((bundle - bundle % size + inner) * org.rows + row) * org.columns + column
+
+
+def in_set(config: Config, address: int, words: int, interleave: int = 0) -> bool:
+    """Whether so many words from ``address`` on lie in its set of bundles."""
+    org, size = config.dram, 1 << interleave
+    bundle, start = divmod(address, org.words_per_bundle)
+    row, column = divmod(start, org.columns)
+    at = (row * size + bundle % size) * org.columns + column
+    return address < org.words and at + words <= size * org.words_per_bundle
 
 
 def line_count(config: Config, m: int, columns: int, fmt: Format = Format.FP16) -> int:

@@ -42,7 +42,7 @@ def test_for_people(gemm):
     ((1, 1 << 24, 64), ["needs", "bytes", "channels"]),
     ((1, 1, 1 << 20), ["K = 1048576", "input_buffer_bytes"]),
     ((1, 10 ** 30, 1), ["bytes"]),
-    ((1, 1, 1, "--bundles", 2), ["--bundles 2", "one bundle at a time"]),
+    ((1, 1, 1, "--bundles", 4, "--config", "small"), ["4 bundles", "small has 2"]),
     ((1, 1, 1, "--bundles", 3), ["--bundles", "3"]),
     ((1, 1, 1, "--config", "huge"), ["unknown preset 'huge'", "channel, paper, small"]),
     ((1, 1, 1, "--config", "nowhere.toml"), ["nowhere.toml"]),

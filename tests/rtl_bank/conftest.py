@@ -17,6 +17,7 @@ from logicpim.rtl.tsv.interface import TsvInterface
 from logicpim.sim.dram.checker import check_trace
 from logicpim.sim.dram.model import DramModel
 from logicpim.sim.dram.pysim import dram_process
+from logicpim.sim.model.layout import word_addresses
 from logicpim.spec.dram import DramCommand
 
 
@@ -41,6 +42,10 @@ class Job:
     address: int
     words: int
     data: list | None = None
+    interleave: int = 0
+
+    def addresses(self, config):
+        return word_addresses(config, self.address, self.words, self.interleave).tolist()
 
 
 @dataclass
@@ -103,7 +108,7 @@ class Bench:
         top = Pair(config)
         dram, tsv = top.dram, top.tsv
         data = [word for job in jobs for word in job.data or ()]
-        wanted = [a for j in jobs if j.data is None for a in range(j.address, j.address + j.words)]
+        wanted = [a for j in jobs if j.data is None for a in j.addresses(config)]
 
         async def drive(ctx):
             queues = {"job": list(jobs), "host": list(hosts), "words": list(data)}
@@ -165,7 +170,7 @@ class Bench:
     def payload(self, item):
         if isinstance(item, Job):
             return {"address": item.address, "words": item.words,
-                    "write": item.data is not None}
+                    "write": item.data is not None, "interleave": item.interleave}
         if isinstance(item, Host):
             return {"write": item.data is not None, "address": item.address,
                     "data": item.data or 0, "mask": item.mask}
@@ -193,8 +198,8 @@ class Bench:
         assert starve or len(result.words) == len(wanted)
         expect, size, reads = start.copy(), config.granule_bytes, []
         for job in jobs:
-            for i, word in enumerate(job.data or ()):
-                at = (job.address + i) * config.word_bytes
+            for address, word in zip(job.addresses(config), job.data or (), strict=False):
+                at = address * config.word_bytes
                 expect[at:at + config.word_bytes] = np.frombuffer(
                     word.to_bytes(config.word_bytes, "little"), np.uint8)
         for access in hosts:

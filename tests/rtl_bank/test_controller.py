@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from logicpim.rtl.signatures import Activity
+from logicpim.sim.model.layout import word_addresses
 from logicpim.spec.config import Config
 from logicpim.spec.dram import DramCommand, Organisation
 from logicpim.spec.presets import PRESETS
@@ -33,6 +34,22 @@ def random_jobs(bench, rng, config, count, *, most=24):
         free[bundle] = first + words
         data = random_words(rng, config, words) if rng.random() < 0.5 else None
         jobs.append(bench.Job(bundle * org.words_per_bundle + first, words, data))
+    return jobs
+
+
+def interleaved_jobs(bench, rng, config, count, interleave, *, most=24):
+    """Reads and writes over whole sets of bundles, in the lower half of their rows."""
+    org, jobs, size = config.dram, [], 1 << interleave
+    free = {s: 0 for s in range(0, org.bundles, size)}
+    for _ in range(count):
+        first, words = rng.choice(sorted(free)), rng.randint(1, most)
+        start = free[first] + rng.randrange(5)
+        if start + words > size * org.words_per_bundle // 2:
+            continue
+        free[first] = start + words
+        order = word_addresses(config, first * org.words_per_bundle, start + 1, interleave)
+        data = random_words(rng, config, words) if rng.random() < 0.5 else None
+        jobs.append(bench.Job(int(order[-1]), words, data, interleave))
     return jobs
 
 
@@ -80,6 +97,14 @@ def test_random_traffic(bench, seed, name, busy):
     result = b.run(jobs, hosts)
     assert result.refreshes >= 2
     assert_refreshed_in_time(config, result.trace, 2 * len(result.path))
+
+
+@pytest.mark.parametrize("interleave", [1, 2])
+def test_interleaved_traffic(bench, seed, interleave):
+    """Words dealt over a set of bundles come in order, beside host traffic and refresh."""
+    rng = random.Random(seed)
+    jobs = interleaved_jobs(bench, rng, RANKS, 14, interleave)
+    bench(RANKS, gap=0.3).run(jobs, random_hosts(bench, rng, RANKS, 50))
 
 
 def test_bursty_credit(bench, seed):

@@ -44,7 +44,8 @@ def random_instruction(rng: random.Random) -> Instruction:
         return Instruction(opcode, tag=rng.randrange(1 << 16))
     near = SMALL.dram.words_per_bundle * rng.randrange(1, 3) - rng.randrange(40)
     common = dict(tag=rng.randrange(1 << 16),
-                  address=rng.choice([rng.randrange(SMALL.dram.words), near]))
+                  address=rng.choice([rng.randrange(SMALL.dram.words), near]),
+                  interleave=rng.choice([0, 0, 0, 0, 1, 1, 1, 2]))
     if opcode == Opcode.GEMM:
         return Instruction(opcode, m=rng.choice([0, 1, 3, 9, 200]),
                            n=rng.choice([0, 1, 5, 40, 300]), k=rng.choice([0, 1, 8, 17, 70]),

@@ -4,7 +4,9 @@
 import numpy as np
 import pytest
 
+from logicpim.driver.memory import Memory, load
 from logicpim.sim.model import layout
+from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.config import Config, Tile
 from logicpim.spec.dram import Organisation
 from logicpim.spec.isa import Format
@@ -89,3 +91,40 @@ def test_surplus_bytes_are_ignored_and_missing_ones_refused(stimulus):
         layout.pack_weights(config, w.astype(np.float32))
     with pytest.raises(TypeError, match="uint32"):
         layout.pack_results(config, w, Format.FP32)
+
+
+def set_config(ranks):
+    return PRESETS["small"].replace(dram=Organisation(
+        ranks=ranks, bank_groups=2, banks_per_group=4, rows=8, columns=4, bundle_banks=4))
+
+
+@pytest.mark.parametrize("ranks, interleave", [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)])
+def test_words_of_a_set(ranks, interleave):
+    """Row by row over the bundles, each word of the set once, none of another."""
+    config, org, size = set_config(ranks), set_config(ranks).dram, 1 << interleave
+    for base in range(0, org.bundles, size):
+        order = [(base + b) * org.words_per_bundle + row * org.columns + column
+                 for row in range(org.rows) for b in range(size) for column in range(org.columns)]
+        for first in range(0, len(order), 3):
+            words = len(order) - first
+            found = layout.word_addresses(config, order[first], words, interleave)
+            assert found.tolist() == order[first:]
+            assert layout.in_set(config, order[first], words, interleave)
+            assert not layout.in_set(config, order[first], words + 1, interleave)
+
+
+def test_matrices_over_bundles(stimulus):
+    """Placed over several bundles and in one, no two share a word; a GEMM finds each."""
+    config = set_config(2)
+    memory, device, held = Memory(config), ReferenceDevice(config), []
+    for space, bundles in ((0, 2), (1, 1), (0, 4), (2, 2), (3, 1), (0, 2), (0, 1)):
+        w = stimulus.bits((7, 19), "any")
+        matrix = memory.place(7, 19, space, bundles)
+        load(device, matrix, w)
+        held.append((matrix, w))
+    for matrix, w in held:
+        piece, = matrix.pieces
+        at = layout.word_addresses(config, piece.address, layout.weight_words(config, 7, 19),
+                                   matrix.interleave)
+        data = device.dram(0).reshape(-1, config.word_bytes)[at].reshape(-1)
+        assert (layout.unpack_weights(config, data, 7, 19) == w).all()
