@@ -10,12 +10,11 @@ from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
 from logicpim.rtl.pim.buffer import LineBuffer
-from logicpim.rtl.pim.drain import Drain
 from logicpim.rtl.pim.gemm import GemmModule
 from logicpim.rtl.signatures import cells_per_line
 from logicpim.sim.model import layout
 from logicpim.sim.model.gemm import gemm
-from logicpim.spec.config import Config, Tile
+from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS
 
