@@ -21,7 +21,7 @@ async def kernels(bench, rounds):
                         rng.choice(FORMATS), rng.choice(["plain", "special"]))
                    for _ in range(rng.randint(1, 3))]
         program.insert(rng.randrange(len(program) + 1), Instruction(Opcode.FENCE, tag=7))
-        await bench.settle()
+        await bench.flush()
         statuses = bench.submit(*program)
         assert statuses == [Status.OK] * len(program)
         await bench.until(lambda: len(bench.completions) == len(bench._expected))
