@@ -26,8 +26,8 @@ from logicpim.spec.presets import load_config
 PERIOD_NS = 2
 TESTED_LINES = 128
 """Lines of each buffer that the benches use and compare."""
-PATIENCE = 20_000
-"""Clocks without any progress after which a test has failed."""
+PATIENCE, LONGEST = 20_000, 200_000
+"""Clocks without any progress, and clocks in all, after which a test has failed."""
 
 
 @dataclass
@@ -168,6 +168,13 @@ class Bench:
                                       or self._waiting)
                          and len(self.completions) >= len(self._expected))
 
+    async def flush(self) -> None:
+        """Wait until the requests queued so far are answered, whatever is queued after them."""
+        due = self._requests.queue or self._waiting
+        if due:
+            last = due[-1]
+            await self.until(lambda: last.response is not None)
+
     # -- instructions ------------------------------------------------------------------------
 
     def submit(self, *program: Instruction | int) -> list[Status]:
@@ -254,6 +261,7 @@ class Bench:
             assert self._progress < PATIENCE, (
                 f"nothing moved for {PATIENCE} clocks: {len(self.completions)} of "
                 f"{len(self._expected)} completions, {len(self._waiting)} host responses due")
+            assert self.dram.clock < LONGEST, f"no end after {LONGEST} clocks"
             await FallingEdge(self.dut.clk)
 
     def _drive(self, name: str, value: int) -> None:

@@ -75,7 +75,7 @@ async def gemm_back_to_back(bench):
 @channel_test
 async def gemm_of_random_sizes(bench):
     space, tile, rng = Space(bench), bench.config.tile, bench.rng
-    for _ in range(12):
+    for _ in range(30):
         sizes = (rng.randint(1, 2 * tile.max_tokens), rng.randint(1, 3 * tile.rows),
                  rng.randint(1, 6 * tile.depth))
         kind = rng.choice(["plain", "any", "special"])

@@ -20,15 +20,29 @@ import sys
 from pathlib import Path
 
 from cocotb_tools.check_results import get_results
-from cocotb_tools.runner import get_runner
+from cocotb_tools.runner import Icarus, Verilator
 
 from logicpim.rtl.generate.artefacts import FILE_LIST, WAIVER, artefacts
 from logicpim.spec.errors import LogicPimError, ToolError
 from logicpim.spec.presets import load_config
 
-SIMULATORS = ("verilator", "icarus")
 BUILDS = Path(__file__).resolve().parents[1] / "build" / "cocotb"
 TIMESCALE = ("1ns", "1ps")
+
+
+class _PortsOnly(Verilator):
+    """Verilator with the top's own signals public, not those of the whole design.
+
+    The benches need no others; it is built several times as fast.
+    """
+
+    def _build_command(self):
+        return [[part for word in command for part in
+                 (("--public-depth", "1") if word == "--public-flat-rw" else (word,))]
+                for command in super()._build_command()]
+
+
+SIMULATORS = {"verilator": _PortsOnly, "icarus": Icarus}
 
 
 def _use_verilator() -> str:
@@ -78,7 +92,7 @@ def build(simulator: str, config, waves: bool = False):
     key = json.dumps([simulator, version, importlib.metadata.version("cocotb"), waves, arguments,
                       [files[name] for name in names]])
     folder = BUILDS / f"{config.name}-{simulator}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    runner = get_runner(simulator)
+    runner = SIMULATORS[simulator]()
     runner.log.setLevel(logging.WARNING)
     with _locked(folder.with_suffix(".lock")):
         done = folder / "done"

@@ -70,6 +70,20 @@ def gemm(bench: Bench, space: Space, m: int, n: int, k: int,
                        output_format=output)
 
 
+def move(bench: Bench, space: Space) -> Instruction:
+    """A LOAD or STORE of a few words, between random places."""
+    config, rng = bench.config, bench.rng
+    length = rng.randint(1, 3 + rng.randrange(config.dram.columns))
+    lines = -(-length * config.tile.rows // config.tile.tokens)
+    if lines > TESTED_LINES // 4:
+        length, lines = 1, max(1, config.tile.rows // config.tile.tokens)
+    buffer = rng.choice(list(Buffer))
+    opcode = rng.choice([Opcode.LOAD, Opcode.STORE])
+    line = "result_line" if opcode is Opcode.LOAD else "source_line"
+    return Instruction(opcode, tag=rng.getrandbits(16), buffer=buffer, length=length,
+                       address=space.words(length), **{line: space.lines(buffer, lines)})
+
+
 def fill_dram(bench: Bench, words: int = 64) -> None:
     """Noise in the first words of each bundle, and of its upper half."""
     config = bench.config

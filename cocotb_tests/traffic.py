@@ -7,7 +7,7 @@ from logicpim.spec.dram import DramCommand
 from logicpim.spec.isa import Format, Instruction, Opcode, Status
 
 from .bench import Stalls, channel_test
-from .stimulus import Space, Traffic, fill_dram, gemm
+from .stimulus import Space, Traffic, fill_dram, gemm, move
 
 FORMATS = (Format.FP16, Format.FP32)
 
@@ -20,8 +20,9 @@ async def kernels(bench, rounds):
                         rng.randint(1, 2 * tile.rows), rng.randint(1, 5 * tile.depth),
                         rng.choice(FORMATS), rng.choice(["plain", "special"]))
                    for _ in range(rng.randint(1, 3))]
-        program.insert(rng.randrange(len(program) + 1), Instruction(Opcode.FENCE, tag=7))
-        await bench.settle()
+        for extra in (Instruction(Opcode.FENCE, tag=7), move(bench, space), move(bench, space)):
+            program.insert(rng.randrange(len(program) + 1), extra)
+        await bench.flush()
         statuses = bench.submit(*program)
         assert statuses == [Status.OK] * len(program)
         await bench.until(lambda: len(bench.completions) == len(bench._expected))
@@ -30,9 +31,10 @@ async def kernels(bench, rounds):
 @channel_test
 async def stalls_on_every_port(bench):
     """Slow and uneven partners at all four ports."""
-    for stall in (0.2, 0.7):
+    fill_dram(bench)
+    for stall in (0.2, 0.5, 0.9):
         bench.stalls = Stalls(*(bench.rng.choice((0, stall, stall)) for _ in range(4)))
-        await kernels(bench, 2)
+        await kernels(bench, 6)
 
 
 @channel_test
@@ -41,7 +43,7 @@ async def host_traffic_alongside(bench):
     fill_dram(bench)
     traffic = Traffic(bench)
     task = cocotb.start_soon(traffic.run(gap=12))
-    await kernels(bench, 4)
+    await kernels(bench, 12)
     task.cancel()
     await bench.settle()
     assert traffic.judge() > 20
@@ -54,7 +56,7 @@ async def everything_at_once(bench):
     traffic = Traffic(bench)
     bench.stalls = Stalls(0.3, 0.3, 0.1, 0.3)
     task = cocotb.start_soon(traffic.run(gap=3))
-    await kernels(bench, 3)
+    await kernels(bench, 10)
     task.cancel()
     await bench.settle()
     assert traffic.judge() > 40

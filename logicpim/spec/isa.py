@@ -25,6 +25,7 @@ class Format(enum.IntEnum):
     """Number formats of operands and results."""
 
     FP16 = 0
+    BF16 = 1
     FP32 = 8
 
 

@@ -17,8 +17,8 @@ class BundleAgent(wiring.Component):
     """Asks for the words of a job one after another, as far as there is room or data for them.
 
     It may have as many words read but not taken as the weight buffer holds, and writes only words
-    that the TSV interface has announced. A job is taken in the clock of the last word of the one
-    before, so a job that continues in the same row finds it open.
+    that the TSV interface has announced. The next job is taken in the clock after the last word, so
+    one that continues in the same row finds it open and loses no transfer.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class BundleAgent(wiring.Component):
             self.access.column.eq(column), page.row.eq(row), page.bank.eq(bundle),
             page.rank.eq(bundle[ceil_log2(org.bundles_per_rank):]),
             self.last.eq(words == 1),
-            self.job.ready.eq((words == 0) | (self.last & self.access.advance)),
+            self.job.ready.eq(words == 0),
         ]
         with m.If(transfer(self.job)):
             m.d.sync += Cat(address, words, write, interleave).eq(

@@ -2,7 +2,7 @@
 """The tile's partial sums: two pages of lanes, one filling while the other drains."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -65,7 +65,7 @@ class Accumulators(wiring.Component):
     sums : Out, entry of ``read`` a clock later, token by token, row by row; +0 if ``first``
     write : In, :func:`~logicpim.rtl.pim.block.beat_place`
     data : In, the new entry
-    drain : In, :func:`~logicpim.rtl.pim.block.drain_step`
+    step : In, :func:`~logicpim.rtl.pim.block.drain_step`
     lanes : Out, the lanes of the drained token a clock later, row by row; +0 if without beat
     """
 
@@ -76,26 +76,26 @@ class Accumulators(wiring.Component):
         super().__init__({
             "read": In(beat_place(config)), "sums": Out(self.width),
             "write": In(beat_place(config)), "data": In(self.width),
-            "drain": In(drain_step(config)),
-            "lanes": Out(data.ArrayLayout(tile.rows * 32, tile.lanes))})
+            "step": In(drain_step(config)),
+            "lanes": Out(tile.rows * 32).array(tile.lanes)})
 
     def elaborate(self, platform):
         m = Module()
         tile = self.config.tile
         select = Signal(beat_place(self.config), reset_less=True)
         token = Signal(drain_step(self.config), reset_less=True)
-        m.d.sync += [select.eq(self.read), token.eq(self.drain)]
+        m.d.sync += [select.eq(self.read), token.eq(self.step)]
         m.d.comb += self.sums.eq(0)
         for page in range(2):
             read, drain = self.read.page == page, Signal(name=f"drain_{page}")
-            m.d.comb += drain.eq(self.drain.enable & self.drain.read & (self.drain.page == page))
+            m.d.comb += drain.eq(self.step.enable & self.step.read & (self.step.page == page))
             for lane in range(tile.lanes):
                 memory = shared(LaneMemory(depth=tile.groups, width=self.width), "lane_memory")
                 m.submodules[f"page_{page}_lane_{lane}"] = memory
                 m.d.comb += [
                     memory.read_enable.eq(drain | self.read.enable & ~self.read.first & read
                                           & (self.read.lane == lane)),
-                    memory.read_address.eq(Mux(drain, self.drain.group, self.read.group)),
+                    memory.read_address.eq(Mux(drain, self.step.group, self.read.group)),
                     memory.write_enable.eq(self.write.enable & (self.write.page == page)
                                            & (self.write.lane == lane)),
                     memory.write_address.eq(self.write.group),

@@ -2,7 +2,7 @@
 """From the lanes of a token to results in the temp buffer."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.generate.share import shared
@@ -27,7 +27,7 @@ class LaneReducer(wiring.Component):
     One element each clock.
     """
 
-    lanes: In(data.ArrayLayout(32, 4))
+    lanes: In(32).array(4)
     wide: In(1)
     o: Out(32)
 
@@ -83,7 +83,7 @@ class Drain(wiring.Component):
         super().__init__({
             "blocks": In(stream.Signature(row_block(config))), "released": Out(1),
             "step": Out(drain_step(config)),
-            "lanes": In(data.ArrayLayout(tile.rows * 32, tile.lanes)),
+            "lanes": In(tile.rows * 32).array(tile.lanes),
             "results": Out(BufferWrite(config.temp_lines, config.line_bits,
                                        cells_per_line(config))),
             "done": Out(1)})
@@ -115,13 +115,12 @@ class Drain(wiring.Component):
         return m
 
     def _delay(self, m, step, clocks):
-        """``step`` and its delayed copies; of these only ``enable`` is reset."""
+        """``step`` and its delayed copies."""
         steps = [step]
         for clock in range(1, clocks + 1):
-            bits = Signal(len(step.as_value()) - 1, name=f"step_{clock}", reset_less=True)
-            enable = Signal(name=f"step_{clock}_enable")
-            m.d.sync += [bits.eq(steps[-1].as_value()[1:]), enable.eq(steps[-1].enable)]
-            steps.append(data.View(drain_step(self.config), Cat(enable, bits)))
+            delayed = Signal(drain_step(self.config), name=f"step_{clock}")
+            m.d.sync += delayed.eq(steps[-1])
+            steps.append(delayed)
         return steps
 
     def _reduce(self, m, steps):
@@ -141,5 +140,5 @@ class Drain(wiring.Component):
         """A line that holds the results in every place where they might belong."""
         wide = step.output_format == Format.FP32
         half = Cat(row[:16] for row in rows)
-        pair = Mux(wide, Cat(rows), Cat(half, half))
-        return pair.replicate(self.config.line_bits // len(pair))
+        pairs = self.config.line_bits // (2 * len(half))
+        return Cat(Mux(wide, Cat(rows), Cat(half, half)) for _ in range(pairs))

@@ -76,7 +76,8 @@ class GemmModule(wiring.Component):
         m.d.comb += [
             tile.tokens.eq(sequencer.tokens), tile.weights.eq(sequencer.weights),
             tile.mask.eq(sequencer.mask), tile.place.eq(sequencer.place),
-            tile.drain.eq(drain.step), drain.lanes.eq(tile.lanes),
+            tile.step.eq(drain.step),
+            *(into.eq(lane) for into, lane in zip(drain.lanes, tile.lanes, strict=True)),
             sequencer.released.eq(drain.released), self.done.eq(drain.done),
         ]
         jobs = Signal(5)

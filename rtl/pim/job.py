@@ -48,8 +48,8 @@ class JobDivider(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         tile = self.config.tile
-        job, divided = self.i.payload, self.o.payload
-        m.d.comb += self.i.ready.eq(~self.o.valid)
+        job, divided = self.i.payload, Signal(tile_job(self.config), reset_less=True)
+        m.d.comb += [self.i.ready.eq(~self.o.valid), self.o.payload.eq(divided)]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(self.i.valid & self.i.ready):

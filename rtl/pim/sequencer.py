@@ -136,8 +136,9 @@ class Sequencer(wiring.Component):
         last = block == job.last_block
         wide = job.output_format == Format.FP32
         following = Signal(range(cells + 1))
-        finished = self.blocks.payload
+        finished = Signal(row_block(self.config), reset_less=True)
         m.d.comb += [
+            self.blocks.payload.eq(finished),
             end_of_job.eq(end_of_block & last),
             following.eq(slot + 1 + wide),
             closed.eq(upper & closing),
@@ -164,17 +165,18 @@ class Sequencer(wiring.Component):
         config, tile = self.config, self.config.tile
         half = tile.depth * 16
         line = [self.operands.data.word_select(i, half) for i in range(2 * tile.tokens)]
-        rest = Signal(tile.tokens * half, reset_less=True)
-        kept = Signal(config.beat_bits, reset_less=True)
-        valid = [Signal(tile.depth, name=f"valid_{i}") for i in range(2)]
-        rest_valid = Signal(tile.depth, reset_less=True)
-        m.d.comb += Cat(valid).eq(Cat(~last_word | (i <= job.last_element)
-                                      for i in range(config.granule_elements)))
+        tokens, rest = (Signal(tile.tokens * half, name=name, reset_less=True)
+                        for name in ("operand_lower", "operand_upper"))
+        mask, rest_mask = (Signal(tile.depth, name=name, reset_less=True)
+                           for name in ("mask_lower", "mask_upper"))
+        weights, kept = (Signal(config.beat_bits, name=name, reset_less=True)
+                         for name in ("weight", "weight_before"))
+        m.d.comb += [self.tokens.eq(tokens), self.mask.eq(mask), self.weights.eq(weights)]
+        valid = Cat(~last_word | (i <= job.last_element) for i in range(config.granule_elements))
         with m.If(lower):
-            m.d.sync += [self.tokens.eq(Cat(line[::2])), rest.eq(Cat(line[1::2])),
-                         self.mask.eq(valid[0]), rest_valid.eq(valid[1])]
+            m.d.sync += [tokens.eq(Cat(line[::2])), rest.eq(Cat(line[1::2])),
+                         Cat(mask, rest_mask).eq(valid)]
         with m.If(upper):
-            m.d.sync += [self.tokens.eq(rest), self.mask.eq(rest_valid)]
+            m.d.sync += [tokens.eq(rest), mask.eq(rest_mask)]
         with m.If(lower | upper):
-            m.d.sync += [self.weights.eq(Mux(repeated, kept, self.beats.payload)),
-                         kept.eq(self.weights)]
+            m.d.sync += [weights.eq(Mux(repeated, kept, self.beats.payload)), kept.eq(weights)]

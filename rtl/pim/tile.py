@@ -2,7 +2,7 @@
 """The tile: tokens x rows processing units, their operand decoders and their accumulators."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.generate.share import shared
@@ -28,9 +28,9 @@ class Tile(wiring.Component):
     weights : In, a beat of each row
     mask : In, elements of the beat that count, of all tokens and rows
     place : In, :func:`~logicpim.rtl.pim.block.beat_place`
-    drain : In, :func:`~logicpim.rtl.pim.block.drain_step`, to come ``latency`` clocks or more
+    step : In, :func:`~logicpim.rtl.pim.block.drain_step`, to come ``latency`` clocks or more
         behind the last beat of what it reads
-    lanes : Out, the lanes of a drained token, row by row, a clock after ``drain``
+    lanes : Out, the lanes of a drained token, row by row, a clock after ``step``
     """
 
     #: Clocks from a beat to the end of the clock that writes its sums.
@@ -44,8 +44,8 @@ class Tile(wiring.Component):
         super().__init__({
             "tokens": In(tile.tokens * tile.depth * 16), "weights": In(config.beat_bits),
             "mask": In(tile.depth), "place": In(beat_place(config)),
-            "drain": In(drain_step(config)),
-            "lanes": Out(data.ArrayLayout(tile.rows * 32, tile.lanes))})
+            "step": In(drain_step(config)),
+            "lanes": Out(tile.rows * 32).array(tile.lanes)})
 
     def elaborate(self, platform):
         m = Module()
@@ -71,8 +71,8 @@ class Tile(wiring.Component):
         m.d.comb += [
             accumulators.read.eq(places[ProcessingUnit.accumulator_delay - 1]),
             accumulators.write.eq(places[ProcessingUnit.latency]),
-            accumulators.drain.eq(self.drain),
-            self.lanes.eq(accumulators.lanes),
+            accumulators.step.eq(self.step),
+            *(out.eq(lane) for out, lane in zip(self.lanes, accumulators.lanes, strict=True)),
         ]
         return m
 

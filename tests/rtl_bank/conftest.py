@@ -87,10 +87,12 @@ class Bench:
         Chance in each clock that a driver with something to offer does not offer it yet.
     stall : callable
         (random, clock) -> whether the consumer of beats stalls in this clock.
+    pause : int
+        Clocks between two words to write at least.
     """
 
-    def __init__(self, config, seed, *, gap=0.0, stall=lambda rng, clock: False):
-        self.config, self.gap, self.stall = config, gap, stall
+    def __init__(self, config, seed, *, gap=0.0, stall=lambda rng, clock: False, pause=0):
+        self.config, self.gap, self.stall, self.pause = config, gap, stall, pause
         self.rng = random.Random(seed)
         memory = np.random.default_rng(seed).integers(0, 256, config.capacity_bytes, np.uint8)
         self.model = DramModel(config, memory, seed)
@@ -119,7 +121,7 @@ class Bench:
                 tsv.beats.payload, dram.job_done, dram.host_done, tsv.host_rdata,
                 dram.activity, dram.event_refresh, dram.bus.path, dram.strobes.host_read)
             offered = dict.fromkeys(ports)
-            clock = settled = 0
+            clock = settled = next_word = 0
             async for (_, _, *readys, beat_valid, beat, job_done, host_done, rdata, activity,
                        refresh, path, host_read) in sampled:
                 for name, taken in zip(ports, readys, strict=True):
@@ -128,8 +130,10 @@ class Bench:
                         ctx.set(ports[name].valid, 0)
                     queue = queues[name]
                     may = queue and offered[name] is None and self.rng.random() >= self.gap
-                    if may and getattr(queue[0], "after", 0) <= clock:
+                    after = next_word if name == "words" else getattr((queue or [0])[0], "after", 0)
+                    if may and after <= clock:
                         offered[name] = queue.pop(0)
+                        next_word = clock + self.pause if name == "words" else next_word
                         ctx.set(ports[name].payload, self.payload(offered[name]))
                         ctx.set(ports[name].valid, 1)
                         if name == "host":
@@ -218,12 +222,14 @@ class Bench:
     def judge_path(self, result):
         """One path bit at most, set from ALL_ACT to ALL_PRE, clear from ACT to PRE."""
         org, opened, where = self.config.dram, {}, {}
+        closed, settle = 0, self.config.dram_timing.read_latency + 2
         for record in self.model.records:
             command, clock = DramCommand(record.command), record.clock // 2
             if command in (DramCommand.ACT, DramCommand.ALL_ACT):
                 assert not opened, "two rows open"
                 bundle = record.bank if command.is_bundle else org.lane_of(
                     record.rank, record.bank_group, record.bank)[0]
+                assert not any(result.path[closed + settle:clock])
                 opened[clock], where = bundle, (bundle, command.is_bundle, clock)
             elif command in (DramCommand.PRE, DramCommand.ALL_PRE):
                 bundle, whole, since = where
@@ -231,6 +237,7 @@ class Bench:
                 for path in result.path[since:clock + 1]:
                     assert path == (1 << bundle if whole else 0)
                 opened.clear()
+                closed = clock
         assert all(path & path - 1 == 0 for path in result.path)
 
 

@@ -16,11 +16,27 @@ from logicpim.rtl.signatures import cells_per_line
 from logicpim.sim.model import layout
 from logicpim.sim.model.gemm import gemm
 from logicpim.spec.config import Config, Tile
+from logicpim.spec.dram import Organisation
 from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS
 
 SMALL = PRESETS["small"]
-FILL = 0xA5
+
+
+def shaped(banks=4, **tile):
+    """A small configuration with another tile."""
+    dram = Organisation(ranks=1, bank_groups=2, banks_per_group=banks, rows=64, columns=8,
+                        bundle_banks=banks)
+    return SMALL.replace(tile=Tile(**tile), dram=dram, input_buffer_bytes=1 << 13,
+                         temp_buffer_bytes=1 << 13)
+
+
+SHAPES = {
+    "one token": shaped(tokens=1, rows=4, depth=4, groups=4),
+    "one group": shaped(tokens=4, rows=2, depth=4, groups=1, banks=2),
+    "deep": shaped(tokens=2, rows=2, depth=8, groups=2, banks=2),
+    "tokens": shaped(tokens=16, rows=2, depth=4, groups=2, banks=2),
+}
 
 
 class Bench(Elaboratable):
@@ -104,6 +120,13 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
     queue = list(works)
     events = {"active": [], "stall_output": [], "stall_weights": []}
     done = []
+    # By line and cell: how often written, and how often that is right.
+    cells = cells_per_line(config)
+    written, due = (np.zeros((config.temp_lines, cells), int) for _ in range(2))
+    for work in works:
+        mask = layout.result_mask(config, *work.sizes[:2], work.fmt)
+        mask = mask.reshape(-1, cells, 2 * config.tile.rows)
+        due[work.result:][:len(mask)] += mask.any(axis=2)
 
     async def drive(ctx):
         offered_job = offered_beat = False
@@ -138,10 +161,13 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
                 events[name].append(clock)
             if ctx.get(dut.done):
                 done.append(clock)
+            if enable := ctx.get(dut.results.enable):
+                written[ctx.get(dut.results.address)] += [enable >> c & 1 for c in range(cells)]
             await ctx.tick()
             if len(done) == len(works) and not ctx.get(dut.busy):
                 break
         assert len(done) == len(works) and not beats and not queue
+        assert (written == due).all()
         for line, content in enumerate(expected):
             ctx.set(bench.temp.read.address, line)
             ctx.set(bench.temp.read.enable, 1)
@@ -166,5 +192,52 @@ def random_sizes(rng, config, count):
                                     {"beat_stall": 0.2, "read_stall": 0.2, "job_stall": 0.9}])
 def test_random_jobs(seed, stalls):
     rng = np.random.default_rng(seed)
-    works = list(jobs(rng, SMALL, random_sizes(rng, SMALL, 6)))
+    works = list(jobs(rng, SMALL, random_sizes(rng, SMALL, 4)))
     run(rng, SMALL, works, **stalls)
+
+
+@pytest.mark.parametrize("shape", [
+    "one token", "one group", pytest.param("deep", marks=pytest.mark.full),
+    pytest.param("tokens", marks=pytest.mark.full)])
+def test_shapes(seed, shape):
+    rng = np.random.default_rng(seed)
+    config = SHAPES[shape]
+    works = list(jobs(rng, config, random_sizes(rng, config, 3)))
+    run(rng, config, works, beat_stall=0.1, read_stall=0.1)
+
+
+def test_small_jobs(seed):
+    """One element of everything, and jobs that end while the next one starts."""
+    rng = np.random.default_rng(seed)
+    sizes = [(1, 1, 1)] * 5 + [(1, 1, 9), (2, 4, 8), (3, 5, 8), (1, 1, 1), (4, 4, 8), (1, 1, 1)]
+    run(rng, SMALL, list(jobs(rng, SMALL, sizes)))
+
+
+@pytest.mark.parametrize("config, m, k", [
+    (SMALL, 2, 32), (SMALL, 4, 40), (SHAPES["one group"], 4, 7), (SHAPES["one group"], 3, 16)],
+    ids=["one group streams", "two groups stream", "drains", "streams"])
+def test_throughput(seed, config, m, k):
+    """A beat a clock, or a token a clock where results take longer to drain than to compute."""
+    rng = np.random.default_rng(seed)
+    count, blocks = 2, 4
+    works = list(jobs(rng, config, [(m, blocks // count * config.tile.rows, k)] * count))
+    events, done = run(rng, config, works)
+    beats = 2 * -(-k // config.granule_elements) * -(-m // config.tile.tokens)
+    slower = max(beats, m)
+    active = events["active"]
+    first, last = active[0], active[-1]
+    assert len(active) == beats * blocks
+    assert last - first == 2 * beats + (blocks - 2) * slower - 1
+    assert len(events["stall_output"]) == last - first + 1 - len(active)
+    assert done[-1] - first == beats + (blocks - 1) * slower + m + Drain.latency - 2
+
+
+def test_waits_for_weights(seed):
+    rng = np.random.default_rng(seed)
+    works = list(jobs(rng, SMALL, [(2, 4, 80)]))
+    events, _ = run(rng, SMALL, works, beat_stall=0.5)
+    active, stalled = events["active"], events["stall_weights"]
+    between = set(range(active[0], active[-1] + 1)) - set(active)
+    assert len(between & set(stalled)) > 5
+    # What is left is the operand line, which was dropped while its weights were not there.
+    assert len(between - set(stalled)) <= len(active) // 2

