@@ -76,8 +76,8 @@ async def host_alone(bench):
 
 @channel_test
 async def idle_is_refreshed(bench):
-    """Left alone for several intervals, every rank is refreshed in time."""
+    """Left alone for several intervals, every bank is refreshed in time."""
     timing = bench.config.dram_timing
     await bench.clocks(timing.clocks(4 * timing.nREFI))
-    refreshes = [r for r in bench.dram.records if r.command is DramCommand.REFAB]
-    assert len(refreshes) >= 3 * bench.config.dram.ranks
+    refreshes = [r for r in bench.dram.records if r.command is DramCommand.REFPB]
+    assert len(refreshes) >= 3 * bench.config.dram.ranks * bench.config.dram.banks_per_rank

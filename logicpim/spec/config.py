@@ -81,6 +81,14 @@ class Config:
         Timing rows to replace, in nCK.
     refresh : bool
         Whether the DRAM controller refreshes (off only to measure its cost).
+    refresh_kind : str
+        ``"bank"``: one bank at a time, hidden behind other bundles; ``"all"``: a rank at once.
+    postpone : int
+        Refreshes of a bank, one at a time, that may wait while its bundle is in use: 0 to 6. Of the
+        eight that may be owed one is due by then, and one is for the time until it comes.
+    stagger : bool
+        Whether the activates of a bundle keep nFAW and nRRD, a part of the bundle at a time. The
+        paper and its simulator activate all banks of a bundle at once.
     input_buffer_bytes, temp_buffer_bytes : int
         The operand and the result buffer.
     word_fifo : int
@@ -98,6 +106,9 @@ class Config:
     timing: str = "hbm3-5.2"
     timing_overrides: dict[str, int] = field(default_factory=dict, hash=False)
     refresh: bool = True
+    refresh_kind: str = "bank"
+    postpone: int = 6
+    stagger: bool = True
     input_buffer_bytes: int = 1 << 20
     temp_buffer_bytes: int = 1 << 20
     word_fifo: int = 16
@@ -111,8 +122,18 @@ class Config:
         _power_of_two("word_fifo", self.word_fifo, 4, 256)
         _power_of_two("queue_depth", self.queue_depth, 2, 256)
         _power_of_two("host_burst", self.host_burst, 1, 1024)
-        if not isinstance(self.refresh, bool):
-            raise ConfigError(f"refresh must be true or false, not {self.refresh!r}")
+        for name in ("refresh", "stagger"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        if self.refresh_kind not in ("bank", "all"):
+            raise ConfigError(f'refresh_kind must be "bank" or "all", not {self.refresh_kind!r}')
+        if self.postpone not in range(7):
+            raise ConfigError(f"postpone must be from 0 to 6, not {self.postpone!r}: of the eight "
+                              f"refreshes that may be owed, one is due and one is on its way")
+        if self.stagger and self.dram.bank_groups > 4:
+            raise ConfigError(f"stagger activates a bank of each group at once, and of "
+                              f"{self.dram.bank_groups} groups that is more than four in an nFAW: "
+                              f"dram.bank_groups <= 4, or stagger=false")
         if self.dram.bundle_banks != self.tile.rows:
             raise ConfigError(f"dram.bundle_banks {self.dram.bundle_banks} must equal tile.rows "
                               f"{self.tile.rows}: each bank of a bundle feeds one row of the tile")

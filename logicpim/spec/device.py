@@ -63,7 +63,7 @@ _MEANINGS = {
     Counter.WORDS_READ: "bundle words read over the Logic-PIM path",
     Counter.WORDS_WRITTEN: "bundle words written over the Logic-PIM path",
     Counter.HOST_GRANULES: "granules read or written over the xPU path",
-    Counter.REFRESHES: "all-bank refresh commands",
+    Counter.REFRESHES: "refresh commands",
 }
 
 STALLS = tuple(c for c in Counter if c.name.startswith("STALL_"))

@@ -16,6 +16,8 @@ class DramCommand(enum.IntEnum):
 
     The ``ALL_`` commands address one *bank bundle* (8 of 16 banks of a rank at the paper's
     point) with one command; their bus field ``bank`` carries the bundle's index in the channel.
+    ``PART_ACT`` activates a *part* of a bundle, its bank ``bank_group`` of each bank group (that
+    field carries the part): group ``g`` is activated ``g * nRRDS`` after the command.
     """
 
     NOP = 0
@@ -24,6 +26,8 @@ class DramCommand(enum.IntEnum):
     REFAB = 3
     ALL_ACT = 4
     ALL_PRE = 5
+    PART_ACT = 6
+    REFPB = 7
     RD = 8
     WR = 9
     ALL_RD = 10
@@ -37,7 +41,7 @@ class DramCommand(enum.IntEnum):
     @property
     def is_bundle(self) -> bool:
         """Whether the command addresses a whole bank bundle."""
-        return self in (DramCommand.ALL_ACT, DramCommand.ALL_PRE,
+        return self in (DramCommand.ALL_ACT, DramCommand.ALL_PRE, DramCommand.PART_ACT,
                         DramCommand.ALL_RD, DramCommand.ALL_WR)
 
 
@@ -59,15 +63,17 @@ class Timing:
     name : str
         Name used in configurations.
     mbps : int
-        Data rate of a pin in Mb/s. Four bits cross a pin in one command clock (nCK), so the
-        command clock runs at a quarter of it.
+        Data rate of a pin in Mb/s.
     rows : dict
         Parameter name (``nRCD`` and so on) to :class:`TimingRow`.
+    bits_per_ck : int
+        Bits that cross a pin in one command clock (nCK): four in HBM3, two in HBM2.
     """
 
     name: str
     mbps: int
     rows: dict[str, TimingRow] = field(hash=False)
+    bits_per_ck: int = 4
 
     #: Command-bus clocks in one clock of the logic die: 650 MHz is tCCD_S = 2 nCK.
     CK_PER_CLOCK = 2
@@ -81,7 +87,7 @@ class Timing:
     @property
     def tck_ps(self) -> float:
         """Period of the command clock in ps."""
-        return 4e6 / self.mbps
+        return self.bits_per_ck * 1e6 / self.mbps
 
     def clocks(self, nck: int) -> int:
         """Logic clocks that are not shorter than ``nck`` command clocks."""
@@ -136,12 +142,58 @@ HBM3_5200 = Timing("hbm3-5.2", 5200, {
     "nWTRL": TimingRow(11, "end of write data to read, same bank group", _SIM),
     "nRTW": TimingRow(3, "extra bus turnaround, read to write", _SIM),
     "nRFC": TimingRow(455, "all-bank refresh to next command, 8 Gb per channel (350 ns)", _SIM),
-    "nREFI": TimingRow(5070, "mean distance of all-bank refreshes (3.9 us)", _SIM),
-    "nREFMAX": TimingRow(9 * 5070, "longest distance of all-bank refreshes",
+    "nRFCSB": TimingRow(260, "refresh of one bank to next command, same bank (200 ns)", _SIM),
+    "nRREFD": TimingRow(11, "refresh of one bank to that of another, or to activate", _SIM),
+    "nREFI": TimingRow(5070, "mean distance of the refreshes of a bank (3.9 us)", _SIM),
+    "nREFMAX": TimingRow(9 * 5070, "longest distance of the refreshes of a bank",
                          _ASSUMED + "eight may be postponed, as in JEDEC DDR4 and HBM2"),
 })
 
-TIMINGS = {HBM3_5200.name: HBM3_5200}
+_SCALED = _ASSUMED + "the time in ns of the hbm3-5.2 grade"
+
+
+def _faster(name: str, mbps: int, source: str, **nck: int) -> Timing:
+    """An HBM3 grade: ``nck`` as its source has them, counts of clocks as they are, the rest by
+    the time in ns that the grade of 5.2 Gb/s has."""
+    kept = ("nBL", "nCCDS", "nCCDL", "nRRDS", "nRRDL")
+    rows = {}
+    for row, known in HBM3_5200.rows.items():
+        if row in nck:
+            rows[row] = TimingRow(nck[row], known.meaning, source)
+        elif row in kept:
+            rows[row] = TimingRow(known.nck, known.meaning, source)
+        elif row == "nREFMAX":
+            rows[row] = replace(known, nck=9 * nck["nREFI"])
+        else:
+            rows[row] = TimingRow(-(-known.nck * mbps // 5200), known.meaning, _SCALED)
+    return Timing(name, mbps, rows)
+
+
+_ATTACC = "HBM3 6.4 Gb/s preset of scale-snu/attacc_simulator (HBM3-PIM.cpp)"
+_LLMSIM = "HBM3 8.0 and 9.6 Gb/s presets of scale-snu/LLMSimulator (HBM3.cpp)"
+HBM3_6400 = _faster("hbm3-6.4", 6400, _ATTACC, nCL=23, nRCDRD=23, nRCDWR=23, nRP=23, nRAS=55,
+                    nRC=77, nWR=26, nFAW=48, nRFCSB=320, nREFI=6240)
+HBM3E_8000 = _faster("hbm3e-8.0", 8000, _LLMSIM, nCL=28, nRCDRD=28, nRCDWR=28, nRP=28, nRAS=68,
+                     nRC=96, nWR=32, nFAW=60, nRFCSB=400, nREFI=7800)
+HBM3E_9600 = _faster("hbm3e-9.6", 9600, _LLMSIM, nCL=34, nRCDRD=34, nRCDWR=34, nRP=34, nRAS=82,
+                     nRC=116, nWR=39, nFAW=72, nRFCSB=480, nREFI=9360)
+
+_PIMSIM = "HBM2 2 Gb/s of SAITPublic/PIMSimulator, as facts; tCK 1 ns"
+HBM2_2000 = Timing("hbm2-2.0", 2000, {
+    name: TimingRow(nck, HBM3_5200.rows[name].meaning, source) for name, nck, source in (
+        ("nBL", 2, _PIMSIM), ("nCL", 20, _PIMSIM), ("nCWL", 8, _PIMSIM),
+        ("nRCDRD", 14, _PIMSIM), ("nRCDWR", 10, _PIMSIM), ("nRP", 14, _PIMSIM),
+        ("nRAS", 33, _PIMSIM), ("nRC", 47, _PIMSIM), ("nWR", 16, _PIMSIM),
+        ("nRTPS", 4, _PIMSIM), ("nRTPL", 5, _PIMSIM), ("nCCDS", 2, _PIMSIM),
+        ("nCCDL", 4, _PIMSIM), ("nRRDS", 4, _PIMSIM), ("nRRDL", 6, _PIMSIM),
+        ("nFAW", 16, _PIMSIM), ("nWTRS", 4, _PIMSIM), ("nWTRL", 9, _PIMSIM),
+        ("nRTW", 3, _ASSUMED + "as in hbm3-5.2"), ("nRFC", 350, _PIMSIM),
+        ("nRFCSB", 160, _PIMSIM), ("nRREFD", 8, "HBM 2 Gb/s of Ramulator 1 (HBM.h)"),
+        ("nREFI", 3900, _PIMSIM),
+        ("nREFMAX", 9 * 3900, _ASSUMED + "eight may be postponed, as in JEDEC DDR4 and HBM2"))
+}, bits_per_ck=2)
+
+TIMINGS = {t.name: t for t in (HBM3_5200, HBM3_6400, HBM3E_8000, HBM3E_9600, HBM2_2000)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +219,11 @@ class Organisation:
     @property
     def banks_per_rank(self) -> int:
         return self.bank_groups * self.banks_per_group
+
+    @property
+    def parts(self) -> int:
+        """Parts of a bundle: one bank of each group, activated or refreshed together."""
+        return self.bundle_banks // self.bank_groups
 
     @property
     def bundles_per_rank(self) -> int:

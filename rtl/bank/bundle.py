@@ -1,24 +1,30 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The bundle agent: walks the words of a job and holds the credit of the TSV interface."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from logicpim.rtl.signatures import bundle_job
+from logicpim.rtl.signatures import bundle_job, column_command, row_command
 from logicpim.rtl.stream import transfer
 from logicpim.spec.config import Config
 
-from .access import Access
+
+def bundle_row(config: Config) -> data.StructLayout:
+    """A row of a bundle, if there is one to name."""
+    return data.StructLayout({"valid": 1, "bundle": ceil_log2(config.dram.bundles),
+                              "row": row_command(config).members["row"]})
 
 
 class BundleAgent(wiring.Component):
     """Asks for the words of a job one after another, as far as there is room or data for them.
 
-    It may have as many words read but not taken as the weight buffer holds, and writes only words
-    that the TSV interface has announced. The next job is taken in the clock after the last word, so
-    one that continues in the same row finds it open and loses no transfer.
+    Words are dealt row by row over the bundles of the job's set. The row of the word at hand is
+    named, and the one after it, of the same job or the next, so that it can be opened ahead of
+    time. There are at most as many words read but not taken as the weight buffer holds, and
+    writes only of words that the TSV interface has announced. A job is taken in the clock of the
+    last word of the one before.
 
     Parameters
     ----------
@@ -27,24 +33,32 @@ class BundleAgent(wiring.Component):
     Members
     -------
     job : In, stream of :func:`~logicpim.rtl.signatures.bundle_job`
-    access : Out(Access), the next word
+    here, ahead : Out, :func:`bundle_row` of the next word, and of the first word of another row
+    go, write, column : Out, the next word may move; is written; its column
+    advance : In(1), its column command is issued in this clock
     last : Out(1), it is the last one of its job
+    used : Out(bundles), the sets of the job at hand and the next one
+    interleave : Out(2), of the job at hand
     word_taken, word_ready : In(1), as in :class:`~logicpim.rtl.signatures.DataStrobes`
     """
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__({"job": In(stream.Signature(bundle_job(config))),
-                          "access": Out(Access(config)), "last": Out(1),
-                          "word_taken": In(1), "word_ready": In(1)})
+        super().__init__({
+            "job": In(stream.Signature(bundle_job(config))),
+            "here": Out(bundle_row(config)), "ahead": Out(bundle_row(config)),
+            "go": Out(1), "write": Out(1),
+            "column": Out(column_command(config).members["column"]), "advance": In(1),
+            "last": Out(1), "used": Out(config.dram.bundles), "interleave": Out(2),
+            "word_taken": In(1), "word_ready": In(1)})
 
     def _credit(self, m: Module):
         """(a word may be read, a word may be written)."""
         room = self.config.word_fifo
         credit = Signal(range(room + 1), init=room)
         announced = Signal(range(room + 1))
-        read = self.access.advance & ~self.access.write
-        write = self.access.advance & self.access.write
+        read = self.advance & ~self.write
+        write = self.advance & self.write
         with m.If(read & ~self.word_taken):
             m.d.sync += credit.eq(credit - 1)
         with m.Elif(~read & self.word_taken & (credit != room)):
@@ -55,46 +69,57 @@ class BundleAgent(wiring.Component):
             m.d.sync += announced.eq(announced + 1)
         return credit != 0, announced != 0
 
+    def _cut(self, address):
+        """Column, row and bundle of a word address."""
+        org = self.config.dram
+        column, rest = address[:ceil_log2(org.columns)], address[ceil_log2(org.columns):]
+        return column, rest[:ceil_log2(org.rows)], rest[ceil_log2(org.rows):]
+
+    def _next_row(self, m: Module, address):
+        """The first word of the row after that of ``address``, in the set of its bundle."""
+        column, row, bundle = self._cut(address)
+        after = Signal.like(address)
+        with m.Switch(self.interleave):
+            for bits in range(len(bundle) + 1):
+                with m.Case(bits):
+                    place = Signal(len(bundle) + len(row), name=f"place{bits}")
+                    m.d.comb += [
+                        place.eq(Cat(bundle[:bits], row, bundle[bits:]) + 1),
+                        after.eq(Cat(Const(0, len(column)), place[bits:bits + len(row)],
+                                     place[:bits], place[bits + len(row):])),
+                    ]
+        return after
+
+    def _set(self, bundle, interleave):
+        """Whether each bundle is in the set of ``bundle``."""
+        return Cat(((bundle ^ b) >> interleave) == 0 for b in range(self.config.dram.bundles))
+
     def elaborate(self, platform):
         m = Module()
         org = self.config.dram
-        address, write = Signal(ceil_log2(org.words)), Signal()
-        interleave = Signal(2)
-        words = Signal.like(self.job.payload.words)
+        job = self.job.payload
+        address, words = Signal(ceil_log2(org.words)), Signal.like(job.words)
         may_read, may_write = self._credit(m)
-
-        column, rest = address[:ceil_log2(org.columns)], address[ceil_log2(org.columns):]
-        row, bundle = rest[:ceil_log2(org.rows)], rest[ceil_log2(org.rows):]
-        page = self.access.page
+        column, row, bundle = self._cut(address)
+        _, job_row, job_bundle = self._cut(job.address)
+        after = self._next_row(m, address)
+        _, after_row, after_bundle = self._cut(after)
+        row_ends, more = Signal(), Signal()
         m.d.comb += [
-            self.access.valid.eq(words != 0), self.access.write.eq(write),
-            self.access.go.eq(Mux(write, may_write, may_read)),
-            self.access.column.eq(column), page.row.eq(row), page.bank.eq(bundle),
-            page.rank.eq(bundle[ceil_log2(org.bundles_per_rank):]),
-            self.last.eq(words == 1),
-            self.job.ready.eq(words == 0),
+            row_ends.eq(column == org.columns - 1), more.eq(words > org.columns - column),
+            self.here.valid.eq(words != 0), self.here.bundle.eq(bundle), self.here.row.eq(row),
+            self.ahead.valid.eq(more | self.job.valid),
+            self.ahead.bundle.eq(Mux(more, after_bundle, job_bundle)),
+            self.ahead.row.eq(Mux(more, after_row, job_row)),
+            self.column.eq(column), self.last.eq(words == 1),
+            self.go.eq(Mux(self.write, may_write, may_read)),
+            self.job.ready.eq((words == 0) | (self.last & self.advance)),
+            self.used.eq(Mux(words != 0, self._set(bundle, self.interleave), 0)
+                         | Mux(self.job.valid, self._set(job_bundle, job.interleave), 0)),
         ]
         with m.If(transfer(self.job)):
-            m.d.sync += Cat(address, words, write, interleave).eq(
-                Cat(self.job.payload.address, self.job.payload.words, self.job.payload.write,
-                    self.job.payload.interleave))
-        with m.Elif(self.access.advance):
-            m.d.sync += [address.eq(self._after(m, address, interleave)), words.eq(words - 1)]
+            m.d.sync += [address.eq(job.address), words.eq(job.words), self.write.eq(job.write),
+                         self.interleave.eq(job.interleave)]
+        with m.Elif(self.advance):
+            m.d.sync += [address.eq(Mux(row_ends, after, address + 1)), words.eq(words - 1)]
         return m
-
-    def _after(self, m: Module, address, interleave):
-        """The word after this one: next column, next bundle of the set, next row."""
-        org = self.config.dram
-        column = address[:ceil_log2(org.columns)]
-        row = address[len(column):ceil_log2(org.words_per_bundle)]
-        bundle = address[ceil_log2(org.words_per_bundle):]
-        after = Signal.like(address)
-        with m.Switch(interleave):
-            for bits in range(ceil_log2(org.bundles) + 1):
-                with m.Case(bits):
-                    place = Cat(column, bundle[:bits], row, bundle[bits:])
-                    here = (place + 1)[:len(address)]
-                    low, high = len(column), len(column) + bits
-                    m.d.comb += after.eq(Cat(here[:low], here[high:high + len(row)],
-                                             here[low:high], here[high + len(row):]))
-        return after

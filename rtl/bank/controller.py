@@ -16,19 +16,17 @@ from logicpim.rtl.stream import connect
 from logicpim.spec.config import Config
 from logicpim.spec.dram import DramCommand
 
-from .bundle import BundleAgent
-from .host import HostAgent
-from .sequencer import Sequencer
+from .scheduler import Scheduler
 from .strobe import StrobeGenerator
 
 
 class DramController(wiring.Component):
-    """Only wires: agents, sequencer, output registers and strobes.
+    """Only wires: scheduler with its agents, output registers and strobes.
 
-    One row is open at a time and all commands go into slot 0 of a clock. Words of a job are
-    transferred in order, each once; host accesses complete in order. A bundle row of C columns
-    takes ``2 * C`` clocks and about 22 more (paper's point); a refresh comes at most one row
-    after it is due.
+    Words of a job are transferred in order, each once; host accesses complete in order. While the
+    stream reads a row of one bundle, the next one it needs is closed, refreshed and opened, and
+    the host accesses any other: a word of the stream each two clocks, a granule of the host each
+    clock.
 
     Parameters
     ----------
@@ -42,7 +40,7 @@ class DramController(wiring.Component):
     strobes : Out(DataStrobes)
     host_done, job_done : Out(1), as in :class:`StrobeGenerator`
     activity : Out(Activity), registered
-    event_refresh : Out(1), a REFAB is on the bus
+    event_refresh : Out(1), a refresh command is on the bus
     """
 
     def __init__(self, config: Config):
@@ -57,26 +55,24 @@ class DramController(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.bundle = bundle = BundleAgent(self.config)
-        m.submodules.host = host = HostAgent(self.config)
-        m.submodules.sequencer = sequencer = Sequencer(self.config)
+        m.submodules.scheduler = scheduler = Scheduler(self.config)
         m.submodules.strobe = strobe = StrobeGenerator(self.config)
+        bundle, host = scheduler.bundle, scheduler.host
         connect(m, wiring.flipped(self.job), bundle.job)
         connect(m, wiring.flipped(self.host), host.host)
-        wiring.connect(m, bundle.access, sequencer.bundle)
-        wiring.connect(m, host.access, sequencer.host)
         wiring.connect(m, strobe.strobes, wiring.flipped(self.strobes))
+        row = scheduler.row0.command
         m.d.comb += [
             bundle.word_taken.eq(self.strobes.word_taken),
             bundle.word_ready.eq(self.strobes.word_ready),
-            strobe.column.eq(sequencer.column), strobe.last.eq(bundle.last),
-            strobe.data.eq(host.data), strobe.mask.eq(host.mask),
+            strobe.bundle.eq(scheduler.column0), strobe.host.eq(scheduler.column1),
+            strobe.last.eq(bundle.last), strobe.data.eq(host.data), strobe.mask.eq(host.mask),
             self.host_done.eq(strobe.host_done), self.job_done.eq(strobe.job_done),
-            self.bus.path.eq(sequencer.path),
         ]
         m.d.sync += [
-            self.bus.row0.eq(sequencer.row), self.bus.column0.eq(sequencer.column),
-            self.activity.eq(sequencer.activity),
-            self.event_refresh.eq(sequencer.row.command == DramCommand.REFAB),
+            *(getattr(self.bus, slot).eq(getattr(scheduler, slot))
+              for slot in ("row0", "row1", "column0", "column1")),
+            self.bus.path.eq(scheduler.path), self.activity.eq(scheduler.activity),
+            self.event_refresh.eq((row == DramCommand.REFAB) | (row == DramCommand.REFPB)),
         ]
         return m

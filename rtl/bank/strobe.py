@@ -49,9 +49,9 @@ class StrobeGenerator(wiring.Component):
 
     Members
     -------
-    column : In, the column command decided on, one clock before it is on the bus
-    last : In(1), it is the last one of a bundle job
-    data, mask : In, what it writes if it is a WR
+    bundle, host : In, the column commands decided on, one clock before they are on the bus
+    last : In(1), that of the bundle is the last one of a job
+    data, mask : In, what that of the host writes if it is a WR
     strobes : Out(DataStrobes)
     host_done : Out(1), pulse for each host access: a read with its data, a write with its WR on
         the bus; in order, as no write is issued before the data of earlier reads has passed
@@ -62,7 +62,8 @@ class StrobeGenerator(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         super().__init__({
-            "column": In(column_command(config)), "last": In(1),
+            "bundle": In(column_command(config)), "host": In(column_command(config)),
+            "last": In(1),
             "data": In(config.granule_bits), "mask": In(config.granule_bytes),
             "strobes": Out(DataStrobes(config)), "host_done": Out(1), "job_done": Out(1),
         })
@@ -70,7 +71,8 @@ class StrobeGenerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         timing = self.config.dram_timing
-        is_ = {c: self.column.command == c for c in DramCommand if c.is_column}
+        is_ = {c: (self.bundle if c.is_bundle else self.host).command == c
+               for c in DramCommand if c.is_column}
         writes = Cat(is_[DramCommand.WR], is_[DramCommand.ALL_WR],
                      is_[DramCommand.ALL_WR] & self.last)
         reads = Cat(is_[DramCommand.RD], is_[DramCommand.ALL_RD])

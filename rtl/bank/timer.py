@@ -35,12 +35,12 @@ class Timer(wiring.Component):
 
 
 class Gaps:
-    """Distances between commands in logic clocks, for commands in slot 0 of each clock.
+    """Distances between commands in logic clocks.
 
-    One row is open at a time, so what is not timed holds by arithmetic: between two activates lie
-    ``act_pre`` and, in one rank, ``pre_act``; ``act_pre`` is long enough for nRC, nRRDL and (four
-    times) nFAW as well. Column commands keep the distances of one bank group, the longest, also
-    between banks, ranks, and the two paths.
+    Bundle commands and refreshes go into slot 0 of a clock, host commands into slot 1. So ``n``
+    nCK are ``clocks(n)`` from a bundle command to any other and between two host commands; from a
+    host command to a bundle command they are one nCK longer. Each gap is a pair: after a bundle
+    command, after a host command, to whatever comes next.
 
     Parameters
     ----------
@@ -48,27 +48,53 @@ class Gaps:
     """
 
     def __init__(self, config: Config):
-        t = config.dram_timing
+        t, org = config.dram_timing, config.dram
+
+        def gap(bundle: int, host: int | None = None):
+            return t.clocks(bundle), t.clocks((bundle if host is None else host) + 1)
+
+        #: Activates of one PART_ACT, nRRDS apart: the last one comes so many nCK after it.
+        part = (org.bank_groups - 1) * t.nRRDS if config.stagger else 0
+        column = max(t.nRCDRD, t.nRCDWR)
         self.read_latency, self.write_latency = t.read_latency, t.write_latency
-        self.act_column = t.clocks(max(t.nRCDRD, t.nRCDWR))
-        self.pre_act = t.clocks(t.nRP)
-        self.act_pre = max(t.clocks(t.nRAS), t.clocks(t.nRC) - self.pre_act,
-                           t.clocks(t.nRRDL), -(-t.clocks(t.nFAW) // 4))
-        self.read_pre = t.clocks(max(t.nRTPS, t.nRTPL))
-        self.write_pre = t.clocks(t.nCWL + t.nBL + t.nWR)
-        # The gearbox takes two clocks for a word.
-        self.same = max(2, t.clocks(max(t.nCCDS, t.nCCDL)))
+        # One bank.
+        self.act_column = gap(column + part, column)
+        self.act_act = gap(t.nRC + part, t.nRC)
+        self.act_pre = gap(t.nRAS + part, t.nRAS)
+        self.pre_act = gap(t.nRP)
+        self.read_pre = gap(t.nRTPL)
+        self.write_pre = gap(t.nCWL + t.nBL + t.nWR)
+        self.refresh_act = t.clocks(t.nRFCSB)
+        self.refresh_all = t.clocks(t.nRFC)
+        # One rank: to an activate of the host, to one of a bundle, to a refresh.
+        near = max(t.nRRDS, t.nRRDL)
+        self.act_to_any = gap(near + part, near)
+        self.window = gap(t.nFAW + part, t.nFAW)
+        self.part_to_part = t.clocks(max(t.nFAW, near + part) if config.stagger else near)
+        self.refresh_to_any = t.clocks(max(t.nRREFD, near))
+        # One path. The gearbox takes two clocks for a word.
+        self.bundle_column = max(2, t.clocks(max(t.nCCDS, t.nCCDL)))
+        self.host_column = max(1, t.clocks(max(t.nCCDS, t.nBL)))
+        self.host_group = max(1, t.clocks(t.nCCDL))
         # A write after a read waits for the data: host accesses then complete in order.
         self.read_write = max(t.clocks(t.nCL + t.nBL + t.nRTW - t.nCWL), self.read_latency + 1)
         self.write_read = t.clocks(t.nCWL + t.nBL + max(t.nWTRS, t.nWTRL))
-        self.refresh_act = t.clocks(t.nRFC)
         self.refresh_interval = t.nREFI // t.CK_PER_CLOCK
         #: What closing a row and opening it again costs: waiting longer than this never pays.
-        self.reopen = self.read_pre + self.pre_act + self.act_column
+        self.reopen = self.read_pre[0] + self.pre_act[0] + self.act_column[0]
+        #: From the last read of a row until it can be read again, a part refreshed between.
+        self.refreshed = (self.read_pre[0] + self.pre_act[0] + 4 + self.refresh_act
+                          + (org.bank_groups - 1) * self.refresh_to_any + self.act_column[0])
 
 
-class RowTimers(wiring.Component):
-    """Keeps the commands to the one open row apart, and knows when its data has passed.
+def load(m: Module, timer: Timer, command, clocks: int) -> None:
+    """Load ``timer`` with ``clocks`` when ``command`` is high; the last call that applies wins."""
+    with m.If(command):
+        m.d.comb += timer.load.eq(clocks)
+
+
+class BankTimers(wiring.Component):
+    """Whether a bank is open, and what may be done to it.
 
     Parameters
     ----------
@@ -76,20 +102,26 @@ class RowTimers(wiring.Component):
 
     Members
     -------
-    activate, read, write : In(1), a command of this kind (bundle or not) is issued this clock
-    opened : Out(1), nRCD has passed
-    may_read, may_write, may_precharge : Out(1), it could be issued this clock
-    drained : Out(1), a command issued now takes effect after the last data transfer
+    activate, read, write, precharge, refresh, refresh_all : In(1), issued to it in this clock, at
+        most one; a precharge of a closed bank changes nothing
+    host : In(1), it is a host command
+    open : Out(1), a row is open
+    may_activate : Out(1), it is closed, and activate and refresh keep their distances
+    may_access : Out(1), it is open, and nRCD has passed
+    may_precharge : Out(1), a precharge keeps its distance
     """
 
     activate: In(1)
     read: In(1)
     write: In(1)
-    opened: Out(1)
-    may_read: Out(1)
-    may_write: Out(1)
+    precharge: In(1)
+    refresh: In(1)
+    refresh_all: In(1)
+    host: In(1)
+    open: Out(1)
+    may_activate: Out(1)
+    may_access: Out(1)
     may_precharge: Out(1)
-    drained: Out(1)
 
     def __init__(self, config: Config):
         self.config = config
@@ -100,20 +132,123 @@ class RowTimers(wiring.Component):
         gaps = Gaps(self.config)
 
         def timer(name, **loads):
-            m.submodules[name] = unit = Timer(max(loads.values()))
-            for command, clocks in loads.items():
+            m.submodules[name] = unit = Timer(max(max(pair) for pair in loads.values()))
+            for command, (after_bundle, after_host) in loads.items():
                 with m.If(getattr(self, command)):
-                    m.d.comb += unit.load.eq(clocks)
+                    m.d.comb += unit.load.eq(Mux(self.host, after_host, after_bundle))
             return unit.done
 
-        to_read = timer("to_read", read=gaps.same, write=gaps.write_read)
-        to_write = timer("to_write", read=gaps.read_write, write=gaps.same)
         m.d.comb += [
-            self.opened.eq(timer("to_column", activate=gaps.act_column)),
-            self.may_read.eq(self.opened & to_read), self.may_write.eq(self.opened & to_write),
+            self.may_activate.eq(~self.open & timer(
+                "to_activate", activate=gaps.act_act, precharge=gaps.pre_act,
+                refresh=(gaps.refresh_act,) * 2, refresh_all=(gaps.refresh_all,) * 2)),
+            self.may_access.eq(self.open & timer("to_access", activate=gaps.act_column)),
             self.may_precharge.eq(timer("to_precharge", activate=gaps.act_pre,
                                         read=gaps.read_pre, write=gaps.write_pre)),
-            self.drained.eq(timer("data", read=gaps.read_latency + 1,
-                                  write=gaps.write_latency + 1)),
         ]
+        with m.If(self.activate):
+            m.d.sync += self.open.eq(1)
+        with m.Elif(self.precharge):
+            m.d.sync += self.open.eq(0)
+        return m
+
+
+class RankTimers(wiring.Component):
+    """Keeps activates and refreshes of one rank apart: nRRDS, nRRDL, nFAW, nRREFD.
+
+    A staggered bundle activate counts as four. The host keeps the distance of one bank group
+    between all its activates.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    host, bundle, refresh : In(1), an activate of the host, one of a bundle, a refresh of a bank
+        is issued in this clock
+    may_host, may_bundle, may_refresh : Out(1), it could be issued in this clock
+    """
+
+    host: In(1)
+    bundle: In(1)
+    refresh: In(1)
+    may_host: Out(1)
+    may_bundle: Out(1)
+    may_refresh: Out(1)
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        gaps, stagger = Gaps(self.config), self.config.stagger
+        (bundle_any, host_any), (bundle_window, host_window) = gaps.act_to_any, gaps.window
+        longest = max(bundle_any, host_any, bundle_window, host_window, gaps.part_to_part,
+                      gaps.refresh_to_any)
+
+        m.submodules.any = near = Timer(longest)
+        m.submodules.bundles = bundles = Timer(longest)
+        for unit, after_host, after_bundle in (
+                (near, host_any, bundle_any),
+                (bundles, host_window if stagger else host_any, gaps.part_to_part)):
+            load(m, unit, self.refresh, gaps.refresh_to_any)
+            load(m, unit, self.host, after_host)
+            load(m, unit, self.bundle, after_bundle)
+        # The window of the host: the oldest of four activates.
+        turn, done = Signal(2), Signal(4)
+        for index in range(4):
+            m.submodules[f"window{index}"] = unit = Timer(longest)
+            load(m, unit, self.host & (turn == index), host_window)
+            if stagger:
+                load(m, unit, self.bundle, bundle_window)
+            m.d.comb += done[index].eq(unit.done)
+        m.d.sync += turn.eq(turn + self.host)
+        m.d.comb += [self.may_host.eq(near.done & done.bit_select(turn, 1)),
+                     self.may_bundle.eq(bundles.done), self.may_refresh.eq(near.done)]
+        return m
+
+
+class PathTimers(wiring.Component):
+    """Keeps the column commands of one path apart.
+
+    Parameters
+    ----------
+    config : Config
+    host : bool
+        The xPU path: accesses to one of ``groups`` bank groups of the channel, else bundles.
+
+    Members
+    -------
+    group : In, bank group of the access, of those of the channel (host only)
+    read, write : In(1), issued in this clock
+    may_read, may_write : Out(1), it could be issued in this clock
+    """
+
+    def __init__(self, config: Config, *, host: bool):
+        self.config, self.host = config, host
+        self.groups = config.dram.ranks * config.dram.bank_groups if host else 1
+        super().__init__({"group": In(range(self.groups)), "read": In(1), "write": In(1),
+                          "may_read": Out(1), "may_write": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        gaps = Gaps(self.config)
+        same = gaps.host_column if self.host else gaps.bundle_column
+        free = 1
+        if self.host and gaps.host_group > same:
+            done = Signal(self.groups)
+            for index in range(self.groups):
+                m.submodules[f"group{index}"] = unit = Timer(gaps.host_group)
+                load(m, unit, (self.read | self.write) & (self.group == index), gaps.host_group)
+                m.d.comb += done[index].eq(unit.done)
+            free = done.bit_select(self.group, 1)
+        m.submodules.to_read = to_read = Timer(max(same, gaps.write_read))
+        m.submodules.to_write = to_write = Timer(max(same, gaps.read_write))
+        load(m, to_read, self.read, same)
+        load(m, to_read, self.write, gaps.write_read)
+        load(m, to_write, self.read, gaps.read_write)
+        load(m, to_write, self.write, same)
+        m.d.comb += [self.may_read.eq(to_read.done & free), self.may_write.eq(to_write.done & free)]
         return m

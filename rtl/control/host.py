@@ -13,7 +13,7 @@ from logicpim.spec.device import Counter, Region
 
 from .mover import buffer_lines
 
-RESPONSES = 16
+RESPONSES = 64  # accesses between request and response: those that wait to be opened included
 
 
 def host_address_bits(config: Config) -> int:

@@ -11,7 +11,7 @@ from logicpim.spec.dram import DramCommand
 from .constraints import CONSTRAINTS, FAW, POSTPONED, RULES, Constraint, Scope
 from .trace import TRACE_DTYPE, Record
 
-_OPENS = (DramCommand.ACT, DramCommand.ALL_ACT)
+_OPENS = (DramCommand.ACT, DramCommand.ALL_ACT, DramCommand.PART_ACT)
 _CLOSES = (DramCommand.PRE, DramCommand.ALL_PRE)
 _BUNDLE = [c for c in DramCommand if c.is_bundle]
 _KNOWN = [c for c in DramCommand if c is not DramCommand.NOP]
@@ -49,11 +49,15 @@ class Violation:
 
 
 class _Commands:
-    """A sorted piece of a trace in columns, with the banks it addresses as numbers."""
+    """A sorted piece of a trace in columns, with the banks it addresses as numbers.
 
-    def __init__(self, trace: np.ndarray, config: Config):
+    ``fresh`` tells which commands were fed last.
+    """
+
+    def __init__(self, trace: np.ndarray, config: Config, fresh=None):
         org = config.dram
         self.trace = trace
+        self.fresh = np.ones(len(trace), bool) if fresh is None else fresh
         self.clock = trace["clock"].astype(np.int64)
         self.command = trace["command"]
         self.rank = trace["rank"].astype(np.int64)
@@ -65,6 +69,23 @@ class _Commands:
         self.rank_group = self.rank * org.bank_groups + self.group
         self.bank = self.rank_group * org.banks_per_group + bank
         self.channel = np.zeros(len(trace), np.int64)
+
+    @classmethod
+    def spread(cls, trace: np.ndarray, config: Config, fresh: np.ndarray) -> "_Commands":
+        """Each PART_ACT as the activates it stands for, at their clocks."""
+        org = config.dram
+        part = trace["command"] == DramCommand.PART_ACT
+        at = np.repeat(np.arange(len(trace)), np.where(part, org.bank_groups, 1))
+        group = np.arange(len(at)) - np.searchsorted(at, at)
+        single, part = trace[at], part[at]
+        low = single["bank_group"][part].astype(np.int64)
+        high = single["bank"][part] % org.bundles_per_rank
+        single["command"][part] = DramCommand.ACT
+        single["bank_group"][part] = group[part]
+        single["bank"][part] = high * org.parts + low
+        single["clock"][part] += (group[part] * config.dram_timing.nRRDS).astype(np.uint64)
+        order = np.argsort(single["clock"], kind="stable")
+        return cls(single[order], config, fresh[at][order])
 
     def where(self, codes, bundle: bool | None = None) -> np.ndarray:
         """Positions of these commands, of bundles or of single banks alone if asked."""
@@ -84,27 +105,24 @@ class TraceChecker:
         Named in the violations.
     start_clock : int
         Command clock from which the refresh obligation runs; banks are closed and idle then.
-    count_bundle_in_faw : bool
-        Whether a bundle activate uses up the four activates of an nFAW window.
     keep : int
         Violations of one name to keep from each feed.
     """
 
-    def __init__(self, config: Config, channel: int = 0, start_clock: int = 0,
-                 count_bundle_in_faw: bool = False, keep: int = 100):
+    def __init__(self, config: Config, channel: int = 0, start_clock: int = 0, keep: int = 100):
         self.config, self.channel, self.keep = config, channel, keep
-        self.count_bundle_in_faw = count_bundle_in_faw
         self.start_clock = self.end_clock = start_clock
         self.violations: list[Violation] = []
         self.count = 0
         timing = config.dram_timing
         self._required = {c: c.required(timing) for c in (*CONSTRAINTS, FAW)}
-        self._horizon = max(self._required.values())
+        self._horizon = max(self._required.values()) + config.dram.bank_groups * timing.nRRDS
         self._tail = np.zeros(0, TRACE_DTYPE)
         self._open = [0] * config.dram.bundles
         self._opener: list[Record | None] = [None] * config.dram.bundles
-        self._refresh: list[Record | None] = [None] * config.dram.ranks
-        self._refreshes = [0] * config.dram.ranks
+        banks = config.dram.ranks * config.dram.banks_per_rank
+        self._refresh: list[Record | None] = [None] * banks
+        self._refreshes = [0] * banks
 
     def feed(self, trace: np.ndarray) -> list[Violation]:
         """Judge the commands that follow those fed before; returns the new violations.
@@ -120,13 +138,14 @@ class TraceChecker:
                 raise ValueError(f"command at {new['clock'][0]} fed after {self.end_clock}")
             self.end_clock = int(new["clock"][-1])
         new = self._addressed(new)
-        held = _Commands(np.concatenate([self._tail, new]), self.config)
-        fresh = len(self._tail)
+        fresh = np.arange(len(self._tail) + len(new)) >= len(self._tail)
+        held = _Commands(np.concatenate([self._tail, new]), self.config, fresh)
+        self._judge_buses(held)
+        single = _Commands.spread(held.trace, self.config, fresh)
         for constraint in CONSTRAINTS:
             if self._required[constraint] > 0:
-                self._judge(constraint, held, fresh)
-        self._judge_window(held, fresh)
-        self._judge_buses(held, fresh)
+                self._judge(constraint, single)
+        self._judge_window(single)
         commands = _Commands(new, self.config)
         self._judge_state(commands)
         if self.config.refresh:
@@ -138,14 +157,18 @@ class TraceChecker:
         """Judge what the end of the trace decides; returns all violations."""
         end = self.end_clock if end_clock is None else end_clock
         timing = self.config.dram_timing
-        for rank in range(self.config.dram.ranks if self.config.refresh else 0):
-            last = self._refresh[rank]
+        overdue = set()
+        for last, count in zip(self._refresh, self._refreshes, strict=True):
+            if not self.config.refresh:
+                break
             gap = end - (last.clock if last else self.start_clock)
-            if gap > timing.nREFMAX:
-                self._report("nREFMAX", RULES["nREFMAX"], last, None, gap, timing.nREFMAX)
             due = (end - self.start_clock) // timing.nREFI - POSTPONED
-            if self._refreshes[rank] < due:
-                self._report("nREFI", RULES["nREFI"], last, None, self._refreshes[rank], due)
+            if gap > timing.nREFMAX:
+                overdue.add(("nREFMAX", RULES["nREFMAX"], last, None, gap, timing.nREFMAX))
+            if count < due:
+                overdue.add(("nREFI", RULES["nREFI"], last, None, count, due))
+        for found in sorted(overdue, key=str):
+            self._report(*found)
         return self.violations
 
     # -- findings --------------------------------------------------------------------------
@@ -175,17 +198,18 @@ class TraceChecker:
         fits = (new["rank"] < org.ranks) & np.where(
             bundle, new["bank"] // org.bundles_per_rank == new["rank"],
             ~banked | (new["bank_group"] < org.bank_groups) & (new["bank"] < org.banks_per_group))
+        fits &= (code != DramCommand.PART_ACT) | (new["bank_group"] < org.parts)
         fits &= ~np.isin(code, _OPENS) | (new["row"] < org.rows)
         fits &= (code < DramCommand.RD) | (new["column"] < org.columns)
         self._report_each("unknown command", RULES["unknown command"], new, np.flatnonzero(~known))
         self._report_each("address", RULES["address"], new, np.flatnonzero(known & ~fits))
         return new[known & fits]
 
-    def _judge_buses(self, held: _Commands, fresh: int) -> None:
+    def _judge_buses(self, held: _Commands) -> None:
         column = held.command >= DramCommand.RD
         for name, on_bus in (("row bus", ~column), ("column bus", column)):
             at = np.flatnonzero(on_bus)
-            clash = np.flatnonzero((np.diff(held.clock[at]) == 0) & (at[1:] >= fresh))
+            clash = np.flatnonzero((np.diff(held.clock[at]) == 0) & held.fresh[at[1:]])
             self._report_each(name, RULES[name], held.trace, at[clash + 1], at[clash], 1)
 
     def _judge_state(self, commands: _Commands) -> None:
@@ -194,13 +218,19 @@ class TraceChecker:
         full = (1 << org.bundle_banks) - 1
         opener = [None] * org.bundles
         log = [(b, -1, mask) for b, mask in enumerate(self._open)]
-        faults = {"ACT on open bank": [], "REFAB on open bank": []}
+        faults = {"ACT on open bank": [], "REFAB on open bank": [], "REFPB on open bank": []}
         rows = np.flatnonzero(commands.command < DramCommand.RD)
         columns = zip(rows.tolist(), *(values[rows].tolist() for values in (
             commands.command, commands.rank, commands.bundle, commands.lane,
-            commands.is_bundle)), strict=True)
-        for at, code, rank, bundle, lane, whole in columns:
+            commands.is_bundle, commands.group)), strict=True)
+        for at, code, rank, bundle, lane, whole, part in columns:
             bits = full if whole else 1 << lane
+            if code == DramCommand.PART_ACT:
+                bits = (1 << org.bank_groups) - 1 << part * org.bank_groups
+            if code == DramCommand.REFPB:
+                if self._open[bundle] & bits:
+                    faults["REFPB on open bank"].append((at, bundle, opener[bundle]))
+                continue
             if code == DramCommand.REFAB:
                 first = rank * org.bundles_per_rank
                 stuck = [b for b in range(first, first + org.bundles_per_rank) if self._open[b]]
@@ -238,26 +268,37 @@ class TraceChecker:
         self._report_each(name, RULES[name], commands.trace, closed)
 
     def _judge_refresh(self, commands: _Commands) -> None:
-        timing = self.config.dram_timing
-        for at in np.flatnonzero(commands.command == DramCommand.REFAB).tolist():
+        per_rank = self.config.dram.banks_per_rank
+        for at in commands.where((DramCommand.REFAB, DramCommand.REFPB)).tolist():
             now = Record.of(commands.trace[at])
-            last, count = self._refresh[now.rank], self._refreshes[now.rank]
-            gap = now.clock - (last.clock if last else self.start_clock)
-            if gap > timing.nREFMAX:
-                self._report("nREFMAX", RULES["nREFMAX"], last, now, gap, timing.nREFMAX)
-            due = (now.clock - 1 - self.start_clock) // timing.nREFI - POSTPONED
-            if count < due:
-                self._report("nREFI", RULES["nREFI"], last, now, count, due)
-            self._refresh[now.rank], self._refreshes[now.rank] = now, count + 1
+            banks = [int(commands.bank[at])]
+            if now.command is DramCommand.REFAB:
+                banks = range(now.rank * per_rank, (now.rank + 1) * per_rank)
+            for found in sorted({f for bank in banks for f in self._refreshed(bank, now)}, key=str):
+                self._report(*found[:2], found[2], now, *found[3:])
+
+    def _refreshed(self, bank: int, now: Record):
+        """What a refresh of a bank comes too late for; it counts from here on."""
+        timing = self.config.dram_timing
+        last, count = self._refresh[bank], self._refreshes[bank]
+        gap, elapsed = now.clock - (last.clock if last else self.start_clock), \
+            now.clock - 1 - self.start_clock
+        due = elapsed // timing.nREFI - POSTPONED
+        if gap > timing.nREFMAX:
+            yield "nREFMAX", RULES["nREFMAX"], last, gap, timing.nREFMAX
+        if count < due:
+            yield "nREFI", RULES["nREFI"], last, count, due
+        ahead = (now.clock - self.start_clock) // timing.nREFI + POSTPONED
+        self._refresh[bank], self._refreshes[bank] = now, min(count + 1, ahead)
 
     # -- distances -------------------------------------------------------------------------
 
-    def _judge(self, constraint: Constraint, held: _Commands, fresh: int) -> None:
+    def _judge(self, constraint: Constraint, held: _Commands) -> None:
         """Look up the last ``first`` command before each fresh ``next`` one, scope by scope."""
         first, next_ = constraint.first, constraint.next
         if constraint.scope in (Scope.CHANNEL, Scope.RANK):
             key = held.rank if constraint.scope is Scope.RANK else held.channel
-            self._compare(constraint, held, fresh, held.where(first), held.where(next_), key)
+            self._compare(constraint, held, held.where(first), held.where(next_), key)
             return
         # Commands of a bundle reach all groups of their rank.
         wide = held.bundle if constraint.scope is Scope.BANK else held.rank
@@ -275,11 +316,10 @@ class TraceChecker:
             narrow = held.bank if constraint.scope is Scope.BANK else held.rank_group
             pairs.append((singles, next_singles, narrow))
         for firsts, nexts, key in pairs:
-            self._compare(constraint, held, fresh, firsts, nexts, key)
+            self._compare(constraint, held, firsts, nexts, key)
 
-    def _compare(self, constraint, held, fresh, firsts, nexts, key) -> None:
+    def _compare(self, constraint, held, firsts, nexts, key) -> None:
         """Report ``nexts`` too soon after the last of ``firsts`` with the same key."""
-        nexts = nexts[nexts >= fresh]
         if not len(firsts) or not len(nexts):
             return
         required = self._required[constraint]
@@ -293,14 +333,15 @@ class TraceChecker:
         before = np.where(own[nexts] >= 0, own[nexts],
                           np.searchsorted(stamps, stamp[nexts], side="right")) - 1
         soon = (before >= 0) & (stamp[nexts] - stamps[before] < required)
+        soon &= held.fresh[nexts] | held.fresh[firsts[before]]
         self._report_each(constraint.name, self._meaning(constraint), held.trace, nexts[soon],
                           firsts[before[soon]], required)
 
-    def _judge_window(self, held: _Commands, fresh: int) -> None:
+    def _judge_window(self, held: _Commands) -> None:
         """At most ``FAW.window`` activates of a rank in a window."""
         required = self._required[FAW]
         at = held.where(FAW.first)
-        weight = min(FAW.window, self.config.dram.bundle_banks) * self.count_bundle_in_faw
+        weight = self.config.dram.bundle_banks * self.config.stagger
         at = np.repeat(at, np.where(held.is_bundle[at], weight, 1))
         if len(at) <= FAW.window:
             return
@@ -308,7 +349,8 @@ class TraceChecker:
         stamp = (held.rank * span + held.clock)[at]
         order = np.argsort(stamp, kind="stable")
         at, stamp = at[order], stamp[order]
-        soon = (stamp[FAW.window:] - stamp[:-FAW.window] < required) & (at[FAW.window:] >= fresh)
+        soon = stamp[FAW.window:] - stamp[:-FAW.window] < required
+        soon &= held.fresh[at[FAW.window:]] | held.fresh[at[:-FAW.window]]
         seconds, which = np.unique(at[FAW.window:][soon], return_index=True)
         self._report_each(FAW.name, self._meaning(FAW), held.trace, seconds,
                           at[:-FAW.window][soon][which], required)

@@ -4,11 +4,15 @@
 A bundle command stands for the same command on each bank of its bundle. Inside one bundle
 command the accesses are simultaneous by design (Duplex, section IV-C: one command and address
 for the bundle), so nothing is judged there. Between a bundle command and another command a
-constraint holds if it holds for some pair of their banks.
+constraint holds if it holds for some pair of their banks. A ``PART_ACT`` is no such exception:
+it is judged as the ordinary activates it stands for, nRRDS apart.
 
 ``ALL_RD`` and ``ALL_WR`` move their data over the added TSVs, ``RD`` and ``WR`` over the
-ordinary ones: conflicts on the data bus arise within one path only, column spacing and
-write-to-read turnaround inside the DRAM across both.
+ordinary ones, and switches between the bank I/Os separate the two paths, so that the xPU may read
+one bundle while Logic-PIM reads another (Duplex, section IV-C). So what the banks of a group
+share, their I/O, is shared within a path only: column spacing (nCCDS, nCCDL) and write-to-read
+turnaround (nWTRS, nWTRL) bind commands of one path, and of both paths on one bank alone. This
+reading of the paper is an assumption, and these rows are where it stands.
 """
 
 import enum
@@ -17,11 +21,13 @@ from dataclasses import dataclass
 
 from logicpim.spec.dram import DramCommand, Timing
 
-ACT, PRE = (DramCommand.ACT, DramCommand.ALL_ACT), (DramCommand.PRE, DramCommand.ALL_PRE)
+ACT = (DramCommand.ACT, DramCommand.ALL_ACT)
+PRE = (DramCommand.PRE, DramCommand.ALL_PRE)
 RD, WR = (DramCommand.RD, DramCommand.ALL_RD), (DramCommand.WR, DramCommand.ALL_WR)
-REFAB = (DramCommand.REFAB,)
+HOST, BUNDLE = (RD[0], WR[0]), (RD[1], WR[1])
+REFAB, REFPB = (DramCommand.REFAB,), (DramCommand.REFPB,)
 COLUMN = RD + WR
-ANY = ACT + PRE + REFAB + COLUMN
+BANKED = ACT + PRE + REFPB + COLUMN
 
 
 class Scope(enum.Enum):
@@ -88,10 +94,15 @@ CONSTRAINTS = (
     # Between banks: current, and the circuits that the banks of a group share.
     Constraint("nRRDL", ACT, ACT, Scope.GROUP, "nRRDL", "activate to activate"),
     Constraint("nRRDS", ACT, ACT, Scope.OTHER_GROUP, "nRRDS", "activate to activate"),
-    Constraint("nCCDL", COLUMN, COLUMN, Scope.GROUP, "nCCDL", "column to column"),
-    Constraint("nCCDS", COLUMN, COLUMN, Scope.OTHER_GROUP, "nCCDS", "column to column"),
-    Constraint("nWTRL", WR, RD, Scope.GROUP, _WR_END + "nWTRL", "write to read"),
-    Constraint("nWTRS", WR, RD, Scope.OTHER_GROUP, _WR_END + "nWTRS", "write to read"),
+    Constraint("nCCDL", COLUMN, COLUMN, Scope.BANK, "nCCDL", "column to column, either path"),
+    Constraint("nWTRL", WR, RD, Scope.BANK, _WR_END + "nWTRL", "write to read, either path"),
+    *(row for path, name in ((HOST, "xPU path"), (BUNDLE, "Logic-PIM path")) for row in (
+        Constraint("nCCDL", path, path, Scope.GROUP, "nCCDL", f"column to column, {name}"),
+        Constraint("nCCDS", path, path, Scope.OTHER_GROUP, "nCCDS", f"column to column, {name}"),
+        Constraint("nWTRL", path[1:], path[:1], Scope.GROUP, _WR_END + "nWTRL",
+                   f"write to read, {name}"),
+        Constraint("nWTRS", path[1:], path[:1], Scope.OTHER_GROUP, _WR_END + "nWTRS",
+                   f"write to read, {name}"))),
     # The data buses, one a path. The added TSVs carry half a bundle word each nCCDS.
     Constraint("host bus RD-RD", RD[:1], RD[:1], Scope.CHANNEL, "nBL", "data of two reads"),
     Constraint("host bus WR-WR", WR[:1], WR[:1], Scope.CHANNEL, "nBL", "data of two writes"),
@@ -106,14 +117,22 @@ CONSTRAINTS = (
     # Refresh of all banks of a rank.
     Constraint("ACT-REFAB", ACT, REFAB, Scope.RANK, "nRC", "activate to refresh"),
     Constraint("PRE-REFAB", PRE, REFAB, Scope.RANK, "nRP", "precharge to refresh"),
-    Constraint("nRFC", REFAB, ANY, Scope.RANK, "nRFC", "refresh to any command"),
+    Constraint("nRFC", REFAB, BANKED + REFAB, Scope.RANK, "nRFC", "refresh to any command"),
+    # Refresh of one bank: like an activate of it, which others must keep away from.
+    Constraint("ACT-REFPB", ACT, REFPB, Scope.BANK, "nRC", "activate to refresh"),
+    Constraint("PRE-REFPB", PRE, REFPB, Scope.BANK, "nRP", "precharge to refresh"),
+    Constraint("nRFCSB", REFPB, BANKED, Scope.BANK, "nRFCSB", "refresh to any command"),
+    Constraint("REFPB-REFAB", REFPB, REFAB, Scope.RANK, "nRFCSB", "refresh to refresh of all"),
+    Constraint("nRREFD", REFPB, REFPB + ACT, Scope.RANK, "nRREFD", "refresh to refresh, activate"),
+    Constraint("nRRDL", ACT, REFPB, Scope.GROUP, "nRRDL", "activate to refresh"),
+    Constraint("nRRDS", ACT, REFPB, Scope.OTHER_GROUP, "nRRDS", "activate to refresh"),
 )
 """All pairwise constraints, in the manner of a device table. ``nRTPS`` is not among them: it
 limits a precharge of all banks, a command this bus does not have."""
 
 FAW = Constraint("nFAW", ACT, ACT, Scope.RANK, "nFAW", "fifth activate in a window", window=4)
-"""At most four activates of a rank in any nFAW. Activates of a bundle count only on request:
-the paper gives them no stagger."""
+"""At most four activates of a rank in any nFAW. An ALL_ACT counts as activates of all its banks
+if the configuration staggers; else, as in the paper, as none."""
 
 RULES = {
     "unknown command": "the code is not a command",
@@ -123,10 +142,14 @@ RULES = {
     "ACT on open bank": "an open row is closed before the next is opened",
     "column on closed bank": "a read or write needs an open row in each of its banks",
     "REFAB on open bank": "every bank of the rank is closed before a refresh",
-    "nREFMAX": "longest distance of refreshes, counted from the start and to the end too",
-    "nREFI": "refreshes since the start, of which at most eight may be postponed",
+    "REFPB on open bank": "a bank is closed before its refresh",
+    "nREFMAX": "longest distance of refreshes of a bank, from the start and to the end too",
+    "nREFI": "refreshes of a bank since the start: one each nREFI, at most eight postponed",
 }
 """What is judged besides distances. Precharging a closed bank is allowed: it does nothing."""
 
 POSTPONED = 8
-"""Refreshes that may be owed at any time."""
+"""Refreshes of a bank that may be owed at any time, or be ahead of time and still count. A REFAB
+refreshes each bank of its rank as a REFPB refreshes one; a bank needs one each nREFI, so that
+REFPBs follow each other at nREFI / banks (3.9 us / 16 = 244 ns, the nREFISB of the authors' HBM3
+presets). JEDEC DDR4 and HBM2 allow eight to be postponed or pulled in."""

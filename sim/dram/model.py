@@ -140,11 +140,11 @@ class DramModel:
 
     def _row_command(self, clock: int, slot: Slot) -> None:
         command = self._record(clock, slot, "row")
-        if command in (DramCommand.ACT, DramCommand.ALL_ACT):
+        if command in (DramCommand.ACT, DramCommand.ALL_ACT, DramCommand.PART_ACT):
             self._set_rows(command, slot, slot.address)
         elif command in (DramCommand.PRE, DramCommand.ALL_PRE):
             self._set_rows(command, slot, _CLOSED)
-        elif command is not DramCommand.REFAB:
+        elif command not in (DramCommand.REFAB, DramCommand.REFPB):
             self._fault(clock, f"{command.name} on the row bus")
 
     def _set_rows(self, command: DramCommand, slot: Slot, row: int) -> None:
@@ -152,6 +152,9 @@ class DramModel:
         if bundle is None:
             return
         lanes = range(self.config.dram.bundle_banks) if command.is_bundle else (lane,)
+        if command is DramCommand.PART_ACT:
+            lanes = lanes[slot.bank_group * self.config.dram.bank_groups:][
+                :self.config.dram.bank_groups]
         for lane in lanes:
             self._rows[bundle][lane] = row
 
@@ -187,6 +190,7 @@ class DramModel:
         if command.is_bundle:
             bundle, lane = slot.bank, 0
             fits = bundle // org.bundles_per_rank == slot.rank < org.ranks
+            fits &= command is not DramCommand.PART_ACT or slot.bank_group < org.parts
         else:
             bundle, lane = org.lane_of(slot.rank, slot.bank_group, slot.bank)
             fits = (slot.rank < org.ranks and slot.bank_group < org.bank_groups

@@ -27,12 +27,15 @@ FIELDS = {
     DramCommand.REFAB: ("rank",),
     DramCommand.ALL_ACT: ("rank", "bank", "row"),
     DramCommand.ALL_PRE: ("rank", "bank"),
+    DramCommand.PART_ACT: ("rank", "bank_group", "bank", "row"),
+    DramCommand.REFPB: ("rank", "bank_group", "bank"),
     DramCommand.RD: ("rank", "bank_group", "bank", "column"),
     DramCommand.WR: ("rank", "bank_group", "bank", "column"),
     DramCommand.ALL_RD: ("rank", "bank", "column"),
     DramCommand.ALL_WR: ("rank", "bank", "column"),
 }
-"""The address fields that apply to a command; ``bank`` of a bundle command is the bundle."""
+"""The address fields that apply to a command; ``bank`` of a bundle command is the bundle,
+``bank_group`` of a PART_ACT the part."""
 
 _CHUNK = 1 << 16
 _CODES = np.array(sorted(FIELDS), np.uint8)
@@ -61,7 +64,8 @@ class Record(NamedTuple):
             return f"command {self.command}"
         words = [command.name]
         for name in FIELDS.get(command, ()):
-            label = "bundle" if name == "bank" and command.is_bundle else name.replace("_", " ")
+            whole = {"bank": "bundle", "bank_group": "part"} if command.is_bundle else {}
+            label = whole.get(name, name.replace("_", " "))
             words += [label, str(getattr(self, name))]
         return " ".join(words)
 

@@ -53,9 +53,10 @@ public:
         r.clock = nck;
         note(r);
         switch (r.command) {
-        case LOGICPIM_DRAM_ACT: case LOGICPIM_DRAM_ALL_ACT: set_rows(r, int64_t(r.row)); break;
+        case LOGICPIM_DRAM_ACT: case LOGICPIM_DRAM_ALL_ACT: case LOGICPIM_DRAM_PART_ACT:
+            set_rows(r, int64_t(r.row)); break;
         case LOGICPIM_DRAM_PRE: case LOGICPIM_DRAM_ALL_PRE: set_rows(r, CLOSED); break;
-        case LOGICPIM_DRAM_REFAB: break;
+        case LOGICPIM_DRAM_REFAB: case LOGICPIM_DRAM_REFPB: break;
         default: fault(r, "is no row command");
         }
     }
@@ -137,6 +138,10 @@ private:
 
     // As logicpim.spec.dram.Organisation.lane_of.
     static Place place(const Record& r) {
+        if (r.command == LOGICPIM_DRAM_PART_ACT)
+            return {r.bank / PER_RANK == r.rank && r.rank < LOGICPIM_RANKS
+                    && r.bank_group < PER_GROUP, r.bank,
+                    r.bank_group * LOGICPIM_BANK_GROUPS, LOGICPIM_BANK_GROUPS};
         if (is_bundle(r.command))
             return {r.bank / PER_RANK == r.rank && r.rank < LOGICPIM_RANKS, r.bank, 0, LANES};
         bool there = r.rank < LOGICPIM_RANKS && r.bank_group < LOGICPIM_BANK_GROUPS

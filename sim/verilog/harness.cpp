@@ -190,7 +190,8 @@ private:
     // Fields that do not apply to a command are 0 in the trace.
     void row(int slot, Record r) {
         if (r.command == LOGICPIM_DRAM_REFAB) r.bank = r.bank_group = 0, r.row = 0;
-        if (r.command == LOGICPIM_DRAM_PRE || r.command == LOGICPIM_DRAM_ALL_PRE) r.row = 0;
+        if (r.command == LOGICPIM_DRAM_PRE || r.command == LOGICPIM_DRAM_ALL_PRE
+            || r.command == LOGICPIM_DRAM_REFPB) r.row = 0;
         if (r.command == LOGICPIM_DRAM_ALL_ACT || r.command == LOGICPIM_DRAM_ALL_PRE)
             r.bank_group = 0;
         dram.row_command(2 * clock + slot, r);

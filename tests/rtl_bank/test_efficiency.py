@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What one bundle with all-bank refresh reaches at the paper's point, against a closed formula."""
+"""What the stream reaches at the paper's point, against closed formulas."""
 
+import pytest
 from amaranth.sim import Simulator
 
 from logicpim.rtl.bank.controller import DramController
 from logicpim.spec.presets import PRESETS
 
 
-def clocks_of_job(config, words):
-    """(clocks from the job's start to its end, refreshes), every word taken at once."""
+def clocks_of_job(config, words, interleave):
+    """Clocks from the job's start to its end, every word taken at once."""
     dram = DramController(config)
     end = []
 
     async def bench(ctx):
-        ctx.set(dram.job.payload, {"address": 0, "words": words})
+        ctx.set(dram.job.payload, {"address": 0, "words": words, "interleave": interleave})
         ctx.set(dram.job.valid, 1)
         await ctx.tick()
         ctx.set(dram.job.valid, 0)
-        refreshes = clock = 0
-        async for _, _, done, read, refresh in ctx.tick().sample(
-                dram.job_done, dram.strobes.bundle_read, dram.event_refresh):
+        clock = 0
+        async for _, _, done, read in ctx.tick().sample(
+                dram.job_done, dram.strobes.bundle_read):
             ctx.set(dram.strobes.word_taken, read)
-            clock, refreshes = clock + 1, refreshes + refresh
+            clock += 1
             if done:
-                end.append((clock, refreshes))
+                end.append(clock)
                 return
 
     simulator = Simulator(dram)
@@ -33,19 +34,33 @@ def clocks_of_job(config, words):
     return end[0]
 
 
-def test_efficiency():
-    """A row costs its words and 22 clocks more; a refresh costs nRFC alone."""
-    config, rows = PRESETS["channel"], 60
+@pytest.mark.parametrize("stagger", [False, True])
+def test_one_bundle(stagger):
+    """A row costs its words and closing and opening it; nothing else."""
+    config, rows = PRESETS["channel"].replace(refresh=False, stagger=stagger), 6
     t, columns = config.dram_timing, config.dram.columns
-    clocks, refreshes = clocks_of_job(config, rows * columns)
+    clocks = clocks_of_job(config, rows * columns, 0)
     row = 2 * columns - 2 + t.clocks(t.nRTPL) + t.clocks(t.nRP) + t.clocks(t.nRCDRD)
-    expected = rows * row + refreshes // config.dram.ranks * t.clocks(t.nRFC)
-    print(f"{clocks} clocks, {refreshes} refreshes, {2 * rows * columns / clocks:.3f} of the peak")
-    assert refreshes == 2 * config.dram.ranks and row == 86
-    assert abs(clocks - expected) <= t.clocks(t.nRP) + 8
-    # Over one whole refresh interval, not as the job's end falls.
-    interval = t.nREFI // 2
-    assert 2 * columns / row * (1 - t.clocks(t.nRFC) / interval) >= 0.66
-    assert 2 * rows * columns / clocks >= 0.66
+    if stagger:
+        row += t.clocks(t.nFAW) + t.clocks(3 * t.nRRDS)
+    assert abs(clocks - rows * row) <= 16
 
 
+@pytest.mark.parametrize("stagger", [False, True])
+@pytest.mark.parametrize("interleave", [1, 2])
+def test_several_bundles(interleave, stagger):
+    """A word each two clocks without a gap, once the first row is open."""
+    config, rows = PRESETS["channel"].replace(refresh=False, stagger=stagger), 6
+    t, columns = config.dram_timing, config.dram.columns
+    clocks = clocks_of_job(config, rows * columns, interleave)
+    assert 2 * rows * columns <= clocks <= 2 * rows * columns + t.clocks(
+        t.nFAW + t.nRCDRD + 3 * t.nRRDS) + 8
+
+
+def test_refresh_hidden():
+    """With four bundles, refresh of all banks takes no time."""
+    config = PRESETS["channel"].replace(timing_overrides={"nREFI": 2600, "nREFMAX": 9 * 2600},
+                                        postpone=3)
+    words = 24 * config.dram.columns
+    clocks = clocks_of_job(config, words, 2)
+    assert clocks <= 2 * words + 120

@@ -11,7 +11,9 @@ from logicpim.spec.dram import TIMINGS, Organisation
 from logicpim.spec.dram import DramCommand as D
 from logicpim.spec.presets import PRESETS
 
-CHANNEL = PRESETS["channel"]
+# The activates of a bundle at once, as in the paper; the checker is told so.
+CHANNEL = PRESETS["channel"].replace(stagger=False)
+STAGGERED = PRESETS["channel"]
 TIMING = CHANNEL.dram_timing
 # So far apart that no constraint binds, so near that no refresh is due.
 FAR = 600
@@ -63,8 +65,11 @@ def pair(constraint, first, second, distance):
 def impossible(constraint, first, second):
     """Pairs of one bank whose order the state rules forbid, whatever the distance."""
     opens, columns = (D.ACT, D.ALL_ACT), [c for c in D if c.is_column]
+    same = constraint.scope is Scope.BANK
     return (constraint.name == "nRC" or second is D.REFAB and first in opens
-            or first is D.REFAB and second in columns)
+            or first is D.REFAB and second in columns
+            or same and (second is D.REFPB and first in opens
+                         or first is D.REFPB and second in columns))
 
 
 @pytest.mark.parametrize("constraint, first, second", PAIRS,
@@ -103,20 +108,65 @@ def test_faw():
     assert names(trace(TIMING.nFAW), end_clock=0) == []
 
 
-@pytest.mark.parametrize("first, second", [
-    ((D.ALL_ACT, dict(bank=0)), (D.ACT, dict(bank_group=1, bank=2))),
-    ((D.ACT, dict(bank_group=1, bank=2)), (D.ALL_ACT, dict(bank=0))),
-    ((D.ALL_ACT, dict(bank=0)), (D.ALL_ACT, dict(bank=1))),
-])
-def test_faw_of_bundles(first, second):
-    """On request a bundle's activates use up the window."""
+def test_all_banks_at_once():
+    """Where activates are to be staggered, those of a whole bundle are too many."""
+    trace = [Record(FAR, D.ALL_ACT, 0, 0, 0)]
+    assert names(trace, end_clock=0) == []
+    assert set(names(trace, STAGGERED, end_clock=0)) == {FAW.name}
+
+
+PART = Record(FAR, D.PART_ACT, 0, 0, 0, 7)
+LAST = 3 * TIMING.nRRDS  # the last activate of a part after its command
+PARTS = [
+    ("nFAW", TIMING.nFAW, D.PART_ACT, dict(bank_group=1, bank=0)),
+    ("nFAW", TIMING.nFAW, D.PART_ACT, dict(bank_group=0, bank=1)),
+    ("nFAW", TIMING.nFAW, D.ACT, dict(bank_group=1, bank=2)),
+    ("nRC", TIMING.nRC, D.PART_ACT, dict(bank_group=0, bank=0)),
+    ("nRCDRD", LAST + TIMING.nRCDRD, D.RD, dict(bank_group=3, bank=0)),
+    ("nRCDRD", TIMING.nRCDRD, D.RD, dict(bank_group=0, bank=0)),
+    ("nRAS", LAST + TIMING.nRAS, D.ALL_PRE, dict(bank=0)),
+    ("nRAS", LAST + TIMING.nRAS, D.PRE, dict(bank_group=3, bank=0)),
+    ("nRRDL", LAST + TIMING.nRRDL, D.REFPB, dict(bank_group=3, bank=1)),
+    ("nRRDS", LAST + TIMING.nRRDS, D.REFPB, dict(bank_group=2, bank=1)),
+]
+
+
+@pytest.mark.parametrize("name, distance, second, place", PARTS)
+def test_part(name, distance, second, place):
+    """A part is judged as its activates, nRRDS apart, in whatever pieces it is fed."""
     def trace(distance):
-        return [Record(FAR, first[0], 0, **first[1]),
-                Record(FAR + distance, second[0], 0, **second[1])]
-    soon, late = TIMING.nFAW - 1, TIMING.nFAW
-    assert names(trace(soon), end_clock=0) == []
-    assert names(trace(soon), end_clock=0, count_bundle_in_faw=True) == [FAW.name]
-    assert names(trace(late), end_clock=0, count_bundle_in_faw=True) == []
+        return trace_of([PART, Record(FAR + distance, second, 0, **place)])
+    for pieces in ([slice(None)], [slice(1), slice(1, None)]):
+        for distance_, found in ((distance - 1, True), (distance, False)):
+            checker = TraceChecker(STAGGERED)
+            for piece in pieces:
+                checker.feed(trace(distance_)[piece])
+            names_ = {v.constraint for v in checker.violations}
+            assert (name in names_) == found
+            assert found or names_ <= {"nRC", "nRAS", "ACT on open bank", "nFAW"}
+
+
+def test_part_between():
+    """An activate between those of a part keeps away from them too, whichever comes first."""
+    bank = dict(bank_group=2, bank=3)
+    for apart, legal in ((-TIMING.nRRDL, True), (1 - TIMING.nRRDL, False), (0, False),
+                         (TIMING.nRRDL - 1, False)):
+        at = FAR + 2 * TIMING.nRRDS + apart
+        checker = TraceChecker(STAGGERED.replace(timing_overrides={"nFAW": 1}))
+        for record in sorted([PART, Record(at, D.ACT, 0, **bank)]):
+            checker.feed(trace_of([record]))
+        assert ("nRRDL" not in {v.constraint for v in checker.violations}) == legal
+
+
+@pytest.mark.parametrize("host, bundle", [(D.RD, D.ALL_RD), (D.WR, D.ALL_RD), (D.WR, D.ALL_WR)])
+def test_paths_apart(host, bundle):
+    """Switches separate the two paths: a bank and a bundle of a rank do not bind each other."""
+    opened = [Record(0, D.ALL_ACT, 0, 0, 0), Record(100, D.ACT, 0, 1, 2)]
+    for first, second in ((host, bundle), (bundle, host)):
+        places = {host: dict(bank_group=1, bank=2), bundle: dict(bank=0)}
+        trace = [*opened, Record(FAR, first, 0, **places[first]),
+                 Record(FAR + 1, second, 0, **places[second])]
+        assert names(trace, end_clock=0) == []
 
 
 OPEN = Record(0, D.ACT, 0, 1, 1, 5)
@@ -137,6 +187,12 @@ BUNDLE = Record(0, D.ALL_ACT, 0, 0, 0, 5)
                                Record(2 * FAR, D.ALL_WR, 0, 0, 0)]),
     ("REFAB on open bank", [OPEN, Record(FAR, D.REFAB, 0)]),
     ("REFAB on open bank", [BUNDLE, Record(FAR, D.PRE, 0, 0, 0), Record(2 * FAR, D.REFAB, 0)]),
+    ("REFPB on open bank", [OPEN, Record(FAR, D.REFPB, 0, 1, 1)]),
+    ("REFPB on open bank", [BUNDLE, Record(FAR, D.REFPB, 0, 3, 1)]),
+    ("address", [Record(0, D.REFPB, 0, 4, 0)]),
+    ("address", [Record(0, D.PART_ACT, 0, 2, 0)]),
+    ("ACT on open bank", [OPEN, PART._replace(bank_group=1, clock=FAR)]),
+    ("column on closed bank", [PART, Record(2 * FAR, D.ALL_RD, 0, 0, 0)]),
     ("row bus", [Record(FAR, D.PRE, 0, 1, 1), Record(FAR, D.PRE, 1, 1, 1)]),
     ("column bus", [OPEN, Record(300, D.ALL_ACT, 1, 0, 2), Record(FAR, D.RD, 0, 1, 1),
                     Record(FAR, D.ALL_RD, 1, 0, 2)]),
@@ -147,7 +203,7 @@ BUNDLE = Record(0, D.ALL_ACT, 0, 0, 0, 5)
     ("address", [OPEN, Record(FAR, D.RD, 0, 1, 1, 0, CHANNEL.dram.columns)]),
     ("address", [Record(0, D.ALL_ACT, 0, 0, 2)]),
     ("address", [Record(0, D.ALL_PRE, 1, 0, 4)]),
-    ("unknown command", [Record(0, 7)]),
+    ("unknown command", [Record(0, 12)]),
     ("unknown command", [Record(0, 0)]),
 ])
 def test_rule(rule, trace):
@@ -163,6 +219,9 @@ def test_rule(rule, trace):
      Record(3 * FAR, D.PRE, 0, 1, 1), Record(3 * FAR + 2, D.ALL_PRE, 0, 0, 0),
      Record(4 * FAR, D.REFAB, 0)],
     [OPEN, Record(FAR, D.REFAB, 1)],
+    [OPEN, Record(FAR, D.REFPB, 0, 1, 0), Record(FAR + TIMING.nRREFD, D.REFPB, 0, 2, 1)],
+    [PART, PART._replace(clock=FAR + TIMING.nFAW, bank_group=1),
+     Record(2 * FAR, D.ALL_RD, 0, 0, 0)],
     [Record(0, D.PRE, 0, 1, 1)],
     [Record(9, D.ACT, 0, 0, 0)],
     [OPEN, Record(100, D.ACT, 1, 1, 1), Record(100, D.RD, 0, 1, 1)],
@@ -200,6 +259,31 @@ def test_refresh(gaps, end, legal):
     end = None if end is None else end + 12345
     assert (check_trace(later, ONE_RANK, start_clock=12345, end_clock=end) == []) == legal
     assert check_trace(trace, ONE_RANK.replace(refresh=False), end_clock=end) == []
+
+
+def test_each_bank_counts():
+    """A refresh of one bank, or of all, counts for each; the one bank left out is told."""
+    org, config = ONE_RANK.dram, ONE_RANK
+    banks = [(g, b) for g in range(org.bank_groups) for b in range(org.banks_per_group)]
+
+    def trace(without=None):
+        return [Record(n * TIMING.nREFI + 20 * i, D.REFPB, 0, *bank) for n in range(1, 12)
+                for i, bank in enumerate(banks) if bank != without]
+    end = 12 * TIMING.nREFI
+    assert check_trace(trace_of(trace()), config, end_clock=end) == []
+    for without in banks[::5]:
+        found = check_trace(trace_of(trace(without)), config, end_clock=end)
+        assert {v.constraint for v in found} == {"nREFMAX", "nREFI"}
+    mixed = trace((0, 0)) + refreshes(*(n * TIMING.nREFI + 2600 for n in (2, 4, 6, 8)))
+    assert check_trace(trace_of(sorted(mixed)), config, end_clock=end) == []
+
+
+def test_only_eight_ahead_count():
+    """Refreshes pulled in beyond eight do not pay for later ones."""
+    early = list(range(0, 40 * 500, 500))
+    gaps = [early[-1] + n * (TIMING.nREFMAX - 1) for n in (1, 2)]
+    found = check_trace(trace_of(refreshes(*early, *gaps)), ONE_RANK)
+    assert {v.constraint for v in found} == {"nREFI"}
 
 
 def test_longest_gap_apart():

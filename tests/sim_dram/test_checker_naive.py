@@ -38,8 +38,26 @@ def meet(scope, first, second):
             Scope.RANK: first[0] == second[0], Scope.CHANNEL: True}[scope]
 
 
-def judge(records, config, count_bundle_in_faw=False):
-    """Set of (constraint, index of the first command, index of the second), nearest first."""
+def spread(records, config):
+    """(record, index) with the activates of each PART_ACT in its place."""
+    org = config.dram
+    for i, r in enumerate(records):
+        if r.command != D.PART_ACT:
+            yield r, i
+            continue
+        for group in range(org.bank_groups):
+            _, _, bank = org.bank_of(r.bank, r.bank_group * org.bank_groups + group)
+            yield Record(r.clock + group * config.dram_timing.nRRDS, D.ACT, r.rank, group, bank), i
+
+
+def judge(records, config):
+    """Set of (constraint, clock of the first command, of the second), nearest first."""
+    singles = sorted(spread(records, config), key=lambda pair: (
+        pair[0].clock, pair[0].command.is_column, pair[1]))
+    return distances([r for r, _ in singles], config) | states(records, config)
+
+
+def distances(records, config):
     org, timing = config.dram, config.dram_timing
     found = {}
     touched = [banks(r, org) for r in records]
@@ -55,38 +73,42 @@ def judge(records, config, count_bundle_in_faw=False):
                         and any(meet(c.scope, a, b) for a in touched[i] for b in touched[j]):
                     if (c.name, j) not in found or found[c.name, j] < i:
                         found[c.name, j] = i
-    result = {(name, i, j) for (name, j), i in found.items()}
+    result = {(name, records[i].clock, records[j].clock) for (name, j), i in found.items()}
     for rank in range(org.ranks):
-        acts = []
+        acts, seen = [], set()
         for i, r in enumerate(records):
             if r.command in FAW.first and r.rank == rank:
                 weight = 1
                 if r.command.is_bundle:
-                    weight = min(4, org.bundle_banks) if count_bundle_in_faw else 0
+                    weight = org.bundle_banks if config.stagger else 0
                 for _ in range(weight):
-                    if len(acts) >= 4 and r.clock - records[acts[-4]].clock < timing.nFAW \
-                            and not any(n == "nFAW" and j == i for n, _, j in result):
-                        result.add(("nFAW", acts[-4], i))
-                    acts.append(i)
-    rows = {}
-    for i, r in enumerate(records):
-        for bank in touched[i]:
-            if r.command in (D.ACT, D.ALL_ACT):
+                    if len(acts) >= 4 and r.clock - acts[-4] < timing.nFAW and i not in seen:
+                        seen.add(i)
+                        result.add(("nFAW", acts[-4], r.clock))
+                    acts.append(r.clock)
+    return result
+
+
+def states(records, config):
+    """Rules that know no distance."""
+    org, rows, result = config.dram, {}, set()
+    for r in records:
+        touched = banks(r, org)
+        if r.command == D.PART_ACT:
+            touched = {org.bank_of(r.bank, r.bank_group * org.bank_groups + g)
+                       for g in range(org.bank_groups)}
+        for bank in touched:
+            if r.command in (D.ACT, D.ALL_ACT, D.PART_ACT):
                 if rows.get(bank):
-                    result.add(("ACT on open bank", None, i))
+                    result.add(("ACT on open bank", None, r.clock))
                 rows[bank] = True
             elif r.command in (D.PRE, D.ALL_PRE):
                 rows[bank] = False
-            elif r.command == D.REFAB:
+            elif r.command in (D.REFAB, D.REFPB):
                 if rows.get(bank):
-                    result.add(("REFAB on open bank", None, i))
+                    result.add((f"{r.command.name} on open bank", None, r.clock))
             elif not rows.get(bank):
-                result.add(("column on closed bank", None, i))
-    for i, j in zip(range(len(records)), range(1, len(records)), strict=False):
-        same = records[i].command.is_column == records[j].command.is_column
-        if records[i].clock == records[j].clock and same:
-            name = "column bus" if records[j].command.is_column else "row bus"
-            result.add((name, i, j))
+                result.add(("column on closed bank", None, r.clock))
     return result
 
 
@@ -96,14 +118,15 @@ def noise(config, rng, length, gap):
     clock = 0
     while len(records) < length:
         clock += rng.choices((0, 1, 2, 3, rng.randrange(gap)), (1, 4, 4, 4, 4))[0]
-        command = rng.choices([c for c in D if c], [8, 6, 1, 4, 4, 10, 6, 8, 4])[0]
+        command = rng.choices([c for c in D if c], [8, 6, 1, 4, 4, 4, 3, 10, 6, 8, 4])[0]
         if (clock, command.is_column) in busy:
             continue
         busy.add((clock, command.is_column))
         rank = rng.randrange(org.ranks)
         if command.is_bundle:
             high = rng.randrange(org.bundles_per_rank)
-            record = Record(clock, command, rank, 0, rank * org.bundles_per_rank + high)
+            part = rng.randrange(org.parts) if command is D.PART_ACT else 0
+            record = Record(clock, command, rank, part, rank * org.bundles_per_rank + high)
         elif command is D.REFAB:
             record = Record(clock, command, rank)
         else:
@@ -115,36 +138,36 @@ def noise(config, rng, length, gap):
 
 @pytest.mark.parametrize("config", [SMALL, CHANNEL, ODD], ids=["small", "channel", "odd"])
 @pytest.mark.parametrize("gap", [10, 60])
-@pytest.mark.parametrize("count_bundle", [False, True])
-def test_naive_judge_agrees(config, gap, count_bundle, seed):
+@pytest.mark.parametrize("stagger", [False, True])
+def test_naive_judge_agrees(config, gap, stagger, seed):
     rng = random.Random(seed)
+    config = config.replace(refresh=False, stagger=stagger)
     for _ in range(4):
         records = noise(config, rng, 120, gap)
-        index = {(r.clock, r.command.is_column): i for i, r in enumerate(records)}
-        want = judge(records, config, count_bundle)
-
-        def at(record, index=index):
-            return index[record.clock, record.command.is_column]
-
         trace = trace_of(records)
-        found = check_trace(trace, config.replace(refresh=False), keep=10 ** 6,
-                            count_bundle_in_faw=count_bundle)
-        state = ("ACT on open bank", "REFAB on open bank", "column on closed bank")
+        found = check_trace(trace, config, keep=10 ** 6)
+        state = ("ACT on open bank", "REFAB on open bank", "REFPB on open bank",
+                 "column on closed bank")
         # A bundle and a bank may both be nearest in a scope: the naive judge keeps one of them.
         best = {}
         for v in found:
-            key = v.constraint, at(v.second)
-            first = None if v.constraint in state else at(v.first)
+            key = v.constraint, v.second.clock
+            first = None if v.constraint in state else v.first.clock
             best[key] = first if first is None else max(first, best.get(key, -1))
-        assert {(name, first, second) for (name, second), first in best.items()} == want
+        want = {}
+        for name, first, second in judge(records, config):
+            key = name, second
+            want[key] = first if first is None else max(first, want.get(key, -1))
+        assert best == want
 
         # Fed in pieces of any size, the verdict is the same.
-        checker = TraceChecker(config.replace(refresh=False), keep=10 ** 6,
-                               count_bundle_in_faw=count_bundle)
+        checker = TraceChecker(config, keep=10 ** 6)
         cuts = sorted(rng.randrange(len(trace)) for _ in range(rng.randrange(8)))
         cuts = [c for c in cuts if 0 < c and trace["clock"][c - 1] < trace["clock"][c]]
         for piece in np.split(trace, cuts):
             piece = piece.copy()
             rng.shuffle(order := list(range(len(piece))))
             checker.feed(piece[order])
-        assert sorted(map(str, checker.finish())) == sorted(map(str, found))
+        verdicts = [{(v.constraint, v.second.clock) for v in vs} for vs in (
+            checker.finish(), found)]
+        assert verdicts[0] == verdicts[1]

@@ -157,7 +157,7 @@ OPEN = [Slot(D.ALL_ACT, bank=1, address=9)]
     (OPEN, [Slot(D.RD, rank=1, bank=2)], 0, "not there"),
     (OPEN, [Slot(D.RD, bank=2, address=8)], 0, "not there"),
     (OPEN, [Slot(D.ACT, bank=2)], 0, "ACT on the column bus"),
-    (OPEN, [Slot(7)], 0, "command code 7"),
+    (OPEN, [Slot(12)], 0, "command code 12"),
 ])
 def test_faults(model, opened, columns, paths, fault):
     before = model.memory.copy()
