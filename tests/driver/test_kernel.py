@@ -83,6 +83,17 @@ def test_jobs_together(config, seed):
                for a, b in zip(f, w, strict=True))
 
 
+def test_shared_operands_cut_differently(seed):
+    """A wide and a narrow matrix take the same tokens in unequal portions."""
+    random = np.random.default_rng(seed)
+    device, memory = ReferenceDevice(TIGHT), Memory(TIGHT)
+    x = patterns(random, 16, 4)
+    ws = [patterns(random, n, 4) for n in (16, 2, 9)]
+    jobs = [Job(x, (place(memory, device, w),)) for w in ws]
+    for (y,), w in zip(Kernels(device).run(jobs), ws, strict=True):
+        assert np.array_equal(y, gemm(x, w, TIGHT.tile.depth, Format.FP32))
+
+
 def test_shared_operands_are_written_once_and_in_one_program(seed):
     random = np.random.default_rng(seed)
     device, memory = Recorder(SMALL), Memory(SMALL)
