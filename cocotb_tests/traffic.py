@@ -63,6 +63,23 @@ async def everything_at_once(bench):
 
 
 @channel_test
+async def blocked_ports(bench):
+    """With no response and no completion taken for long, nothing is lost and nothing invented."""
+    fill_dram(bench)
+    space, traffic = Space(bench), Traffic(bench)
+    program = [move(bench, space) for _ in range(3 * bench.config.queue_depth)]
+    bench.stalls = Stalls(completions=1.0, responses=1.0)
+    bench.submit(*program)
+    for _ in range(60):
+        traffic.send()
+    await bench.clocks(1500)
+    assert not bench.completions
+    bench.stalls = Stalls()
+    await bench.settle()
+    assert traffic.judge() == 60
+
+
+@channel_test
 async def host_alone(bench):
     """Bursts of host accesses with nothing else going on, rows hit and missed."""
     fill_dram(bench)
