@@ -15,7 +15,7 @@ FORMATS = (Format.FP16, Format.FP32)
 async def kernels(bench, rounds):
     """Programs of random instructions, their operands settled before each."""
     space, tile, rng = Space(bench), bench.config.tile, bench.rng
-    for _ in range(rounds):
+    for _ in range(rounds * bench.effort):
         program = [gemm(bench, space, rng.randint(1, tile.max_tokens + 1),
                         rng.randint(1, 2 * tile.rows), rng.randint(1, 5 * tile.depth),
                         rng.choice(FORMATS), rng.choice(["plain", "special"]))
