@@ -41,9 +41,14 @@ class _Unit:
 
 @dataclass
 class _Round:
-    """Units that fit the buffers together: one program."""
+    """Units that fit the buffers together: one program.
 
-    operands: dict[tuple, int] = field(default_factory=dict)
+    ``operands`` are (job, first token, tokens) in the order of their ``lines``, without gaps.
+    Units come with their operand line and their result line.
+    """
+
+    operands: dict[tuple, tuple[int, int, int]] = field(default_factory=dict)
+    lines: dict[tuple, int] = field(default_factory=dict)
     units: list[tuple[_Unit, int, int]] = field(default_factory=list)
     input_lines: int = 0
     temp_lines: int = 0
@@ -79,34 +84,32 @@ class Kernels:
         return results
 
     def _run_round(self, chunk, jobs, output, results, stats):
-        programs, reads, written = {}, [], set()
-        for unit, source, result in chunk.units:
-            job = jobs[unit.job]
-            rows = self.config.tile.rows
-            w = job.matrices[unit.matrix]
+        config, programs, reads = self.config, {}, {}
+        for unit, source, line in chunk.units:
+            w = jobs[unit.job].matrices[unit.matrix]
+            y = results[unit.job][unit.matrix][unit.first:unit.first + unit.m]
             for piece in w.pieces:
-                first = unit.block * rows
-                n = min(unit.blocks * rows, piece.rows - first)
+                first = unit.block * config.tile.rows
+                n = min(unit.blocks * config.tile.rows, piece.rows - first)
                 if n <= 0:
                     continue
-                if (source, piece.channel) not in written:
-                    written.add((source, piece.channel))
-                    x = job.x_bits[unit.first:unit.first + unit.m]
-                    self._write(piece.channel, source, x)
                 program = programs.setdefault(piece.channel, [])
-                skipped = unit.block * layout.granules_for(self.config, w.k)
-                address = int(layout.word_addresses(self.config, piece.address, skipped + 1,
+                skipped = unit.block * layout.granules_for(config, w.k)
+                address = int(layout.word_addresses(config, piece.address, skipped + 1,
                                                     w.interleave)[-1])
                 program.append(Instruction(
                     Opcode.GEMM, tag=len(program) & 0xFFFF, output_format=output, m=unit.m, n=n,
                     k=w.k, address=address, interleave=w.interleave, source_line=source,
-                    result_line=result))
-                reads.append((unit, piece.channel, piece.first_row + first, n, result))
+                    result_line=line))
+                row = piece.first_row + first
+                reads.setdefault(piece.channel, []).append((line, y[:, row:row + n]))
+        operands = np.concatenate([layout.pack_operands(config, jobs[job].x_bits[first:first + m])
+                                   for job, first, m in chunk.operands.values()])
+        for channel in programs:
+            self.device.write_buffer(channel, Buffer.INPUT, 0, operands)
         self._execute(programs, stats)
-        for unit, channel, row, n, line in reads:
-            y = results[unit.job][unit.matrix]
-            y[unit.first:unit.first + unit.m, row:row + n] = self._read(
-                channel, line, unit.m, n, output)
+        for channel, parts in reads.items():
+            self._read(channel, parts, output)
 
     def _execute(self, programs, stats):
         done = self.device.execute(programs)
@@ -122,14 +125,13 @@ class Kernels:
             self._seen[channel] = now
         stats.add_program(gained)
 
-    def _write(self, channel, line, x_bits):
-        data = layout.pack_operands(self.config, x_bits)
-        self.device.write_buffer(channel, Buffer.INPUT, line, data)
-
-    def _read(self, channel, line, m, n, output):
-        size = layout.line_count(self.config, m, n, output) * self.config.line_bytes
-        data = self.device.read_buffer(channel, Buffer.TEMP, line, size)
-        return layout.unpack_results(self.config, data, m, n, output)
+    def _read(self, channel, parts, output):
+        """Fill arrays from the lines where their results begin, in one go."""
+        ends = [line + layout.line_count(self.config, *part.shape, output) for line, part in parts]
+        data = self.device.read_buffer(channel, Buffer.TEMP, 0, max(ends) * self.config.line_bytes)
+        for line, part in parts:
+            part[:] = layout.unpack_results(self.config, data[line * self.config.line_bytes:],
+                                            *part.shape, output)
 
 
 def check_reduction(config: Config, k: int) -> None:
@@ -144,18 +146,19 @@ def _rounds(config: Config, jobs: Sequence[Job], output: Format) -> Iterator[_Ro
     """Units of all jobs in order, as many to a round as fit."""
     chunk = _Round()
     for unit in (u for i, job in enumerate(jobs) for u in _units(config, i, job, output)):
-        job = jobs[unit.job]
-        key = id(job.x_bits), unit.first, unit.m
-        lines = layout.line_count(config, unit.m, job.x_bits.shape[1])
-        more = 0 if key in chunk.operands else lines
+        x_bits = jobs[unit.job].x_bits
+        key = id(x_bits), unit.first, unit.m
+        lines = layout.line_count(config, unit.m, x_bits.shape[1])
+        more = 0 if key in chunk.lines else lines
         if chunk.units and (chunk.input_lines + more > config.input_lines
                             or chunk.temp_lines + unit.lines > config.temp_lines):
             yield chunk
             chunk = _Round()
-        if key not in chunk.operands:
-            chunk.operands[key] = chunk.input_lines
+        if key not in chunk.lines:
+            chunk.operands[key] = unit.job, unit.first, unit.m
+            chunk.lines[key] = chunk.input_lines
             chunk.input_lines += lines
-        chunk.units.append((unit, chunk.operands[key], chunk.temp_lines))
+        chunk.units.append((unit, chunk.lines[key], chunk.temp_lines))
         chunk.temp_lines += unit.lines
     if chunk.units:
         yield chunk

@@ -133,7 +133,7 @@ class Drain(wiring.Component):
                                 == Format.FP32),
                 *(reducer.lanes[lane].eq(self.lanes[lane].word_select(r, 32))
                   for lane in range(self.config.tile.lanes))]
-            rows.append(Mux(r <= steps[-1].last_row, reducer.o, 0))
+            rows.append(Mux(r <= steps[-1].last_row, reducer.o, 0) if r else reducer.o)
         return rows
 
     def _line(self, step, rows):

@@ -172,7 +172,8 @@ class Sequencer(wiring.Component):
         weights, kept = (Signal(config.beat_bits, name=name, reset_less=True)
                          for name in ("weight", "weight_before"))
         m.d.comb += [self.tokens.eq(tokens), self.mask.eq(mask), self.weights.eq(weights)]
-        valid = Cat(~last_word | (i <= job.last_element) for i in range(config.granule_elements))
+        valid = Cat(1, *(~last_word | (i <= job.last_element)
+                         for i in range(1, config.granule_elements)))
         with m.If(lower):
             m.d.sync += [tokens.eq(Cat(line[::2])), rest.eq(Cat(line[1::2])),
                          Cat(mask, rest_mask).eq(valid)]

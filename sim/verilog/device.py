@@ -63,7 +63,8 @@ class VerilatorDevice(Device):
         self.config, self.check, self.pauses = config, check, pauses
         self.cycles: dict[int, int] = {}
         self._keep, self._seed, self._idle_limit = trace, seed, idle_limit
-        self._library = model_library(config, top)
+        # Channels are equal: one library serves any number of them.
+        self._library = model_library(config.replace(channels=1), top)
         self._models: dict[int, ChannelModel] | None = {}
         self._checkers = {c: TraceChecker(config, c) for c in range(config.channels)}
         self._traces: dict[int, list[np.ndarray]] = {c: [] for c in range(config.channels)}
@@ -153,8 +154,9 @@ class VerilatorDevice(Device):
 
     def _run_all(self, jobs: dict[int, Job]) -> None:
         self._stop.clear()
-        if len(jobs) == 1:
-            self._run(*jobs.popitem())
+        if len(jobs) < 2:
+            for channel, job in jobs.items():
+                self._run(channel, job)
             return
         with ThreadPoolExecutor(min(len(jobs), len(os.sched_getaffinity(0)))) as pool:
             try:
@@ -200,8 +202,11 @@ class VerilatorDevice(Device):
                               f"for instructions with tags {tags}")
         clocks = job.done_clocks[-1:] - job.issue_clocks[:1]
         self.cycles[channel] = int(clocks.sum())
-        return [Completion(tag, Status(status))
-                for tag, status in zip(tags, job.statuses.tolist(), strict=True)]
+        statuses = job.statuses.tolist()
+        if unknown := set(statuses) - set(Status):
+            raise DeviceFault(f"channel {channel}: a completion with status {max(unknown)}, which "
+                              f"there is not")
+        return [Completion(tag, Status(s)) for tag, s in zip(tags, statuses, strict=True)]
 
     def _host_access(self, channel, buffer, line, data, write) -> np.ndarray:
         config, granule = self.config, self.config.granule_bytes

@@ -83,13 +83,13 @@ def test_activation_beyond_fp16(make_model, x, seed):
 
 
 class Faulty(ReferenceDevice):
-    """Inverts the last bit of one result, once."""
+    """Inverts a bit of one result of a W2, once."""
 
     def read_buffer(self, channel, buffer, line, size):
         data = super().read_buffer(channel, buffer, line, size)
         self.reads = getattr(self, "reads", 0) + 1
-        if self.reads == 40:
-            data[0] ^= 1
+        if self.reads == 11:
+            data[2] ^= 1
         return data
 
 

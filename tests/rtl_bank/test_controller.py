@@ -299,20 +299,41 @@ def test_activity(bench):
     assert 0 < count[Activity.REFRESH] <= (result.refreshes // 8 + 1) * refreshing(SMALL) // 2
 
 
-def test_timing_overrides_hold(bench, seed):
+def odd_timing(rng):
+    """Some speed grade that no memory has."""
+    return {name: rng.randint(least, most) for name, least, most in (
+        ("nCL", 1, 30), ("nCWL", 1, 30), ("nRCDRD", 1, 40), ("nRCDWR", 1, 40), ("nRP", 1, 40),
+        ("nRAS", 1, 80), ("nRC", 1, 120), ("nWR", 1, 40), ("nRTPL", 1, 20), ("nCCDL", 1, 9),
+        ("nWTRL", 1, 30), ("nRTW", 1, 9), ("nRRDL", 1, 60), ("nRFC", 20, 500),
+         ("nRFCSB", 20, 300), ("nRREFD", 1, 20), ("nRRDS", 1, 9), ("nFAW", 4, 60),
+         ("nCCDS", 1, 9))}
+
+
+@pytest.mark.parametrize("timing", [{"nRC": 130}, {"nFAW": 400}, {"nWR": 90, "nRP": 1}, None])
+def test_timing_overrides_hold(bench, seed, timing):
     """Odd speed grades: the distances follow the rows."""
     rng = random.Random(seed)
-    for _ in range(2):
-        odd = {name: rng.randint(lo, hi) for name, lo, hi in (
-            ("nCL", 1, 30), ("nCWL", 1, 30), ("nRCDRD", 1, 40), ("nRCDWR", 1, 40),
-            ("nRP", 1, 40), ("nRAS", 1, 80), ("nRC", 1, 120), ("nWR", 1, 40), ("nRTPL", 1, 20),
-            ("nCCDL", 1, 9), ("nWTRL", 1, 30), ("nRTW", 1, 9), ("nRRDL", 1, 60),
-            ("nRFC", 20, 500), ("nRFCSB", 20, 300), ("nRREFD", 1, 20), ("nRRDS", 1, 9),
-            ("nFAW", 4, 60), ("nCCDS", 1, 9))}
-        config = CONFIGS[rng.choice(list(CONFIGS))].replace(timing_overrides={
-            "nREFI": 1500, "nREFMAX": 9 * 1500, **odd})
-        jobs, hosts = random_jobs(bench, rng, config, 12), random_hosts(bench, rng, config, 40)
-        bench(config, gap=0.2).run(jobs, hosts)
+    config = CONFIGS[rng.choice(list(CONFIGS))].replace(timing_overrides={
+        "nREFI": 1500, "nREFMAX": 9 * 1500, **(timing or odd_timing(rng))})
+    jobs, hosts = random_jobs(bench, rng, config, 8), random_hosts(bench, rng, config, 25)
+    bench(config, gap=0.2).run(jobs, hosts)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("number", range(40))
+def test_any_timing_holds(bench, seed, number):
+    """The same at length."""
+    rng = random.Random(seed)
+    config = CONFIGS[rng.choice(list(CONFIGS))]
+    config = config.replace(timing_overrides={
+        "nREFI": 1500, "nREFMAX": 9 * 1500, **odd_timing(rng)},
+        refresh=rng.random() < 0.8, host_burst=rng.choice((1, 4, 64)))
+    interleave = rng.randrange(config.dram.bundles.bit_length())
+    jobs = interleaved_jobs(bench, rng, config, 30, interleave)
+    hosts = random_hosts(bench, rng, config, 120)
+    pattern = rng.choice((0.0, 0.5, 0.9))
+    bench(config, gap=rng.choice((0.0, 0.8)),
+          stall=lambda rng, clock: rng.random() < pattern).run(jobs, hosts, limit=60000)
 
 
 def test_presets_fit():
