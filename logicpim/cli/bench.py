@@ -6,9 +6,11 @@ import time
 import numpy as np
 
 from ..driver.backends import BACKENDS, open_device
+from ..driver.bound import bandwidth_bound
 from ..driver.kernel import Job, Kernels, check_reduction
 from ..driver.memory import Memory, load
 from ..driver.stats import Stats
+from ..sim.model import layout
 from ..sim.model.gemm import gemm
 from ..spec.isa import Format
 from .io import (
@@ -33,6 +35,8 @@ what the keys mean
                         channel that takes longest
   weight_bytes          useful bytes of weights: N * K * 2
   bandwidth_efficiency  weight_bytes / (channels * cycles * bytes of a beat), refresh included
+  bandwidth_bound       the most it could be: a closed formula of the DRAM's timing, the number of
+                        bundles, refresh and stagger; of_bound is the part of it that was reached
   mac_utilisation       M * N * K / (cycles * multiply-accumulators of all channels)
   stalls                clocks in which the tile took no beat, by cause, of that channel
   wall_s, cycles_per_s, macs_per_s
@@ -104,13 +108,16 @@ def run(args) -> dict:
         write_trace(args, device)
         timed = device.timed
     progress.clear()
+    efficiency, limit = stats.bandwidth_efficiency(config), _limit(config, args)
     return {
         "m": args.m, "n": args.n, "k": args.k, "config": config.name, "backend": args.backend,
         "bundles": args.bundles,
         "channels": config.channels, "output": args.output, "refresh": config.refresh,
         "cycles": stats.cycles if timed else None,
         "weight_bytes": stats.weight_bytes,
-        "bandwidth_efficiency": stats.bandwidth_efficiency(config),
+        "bandwidth_efficiency": efficiency,
+        "bandwidth_bound": limit,
+        "of_bound": efficiency / limit if efficiency is not None else None,
         "mac_utilisation": stats.mac_utilisation(config),
         "active": stats.active if timed else None,
         "stalls": stats.stalls if timed else {},
@@ -124,6 +131,17 @@ def run(args) -> dict:
     }
 
 
+def _limit(config, args) -> float:
+    """The upper bound of the kernel's bandwidth efficiency."""
+    tile = config.tile
+    blocks = -(-args.n // tile.rows)
+    rows = -(-blocks // config.channels) * tile.rows
+    words = layout.weight_words(config, rows, args.k)
+    limit = bandwidth_bound(config, args.bundles, words, passes=-(-args.m // tile.max_tokens),
+                            groups=-(-args.m // tile.tokens))
+    return limit * args.n * args.k * 2 / (words * config.word_bytes * config.channels)
+
+
 def show(result: dict, args) -> None:
     """Print the result for people."""
     r = result
@@ -133,6 +151,7 @@ def show(result: dict, args) -> None:
         ("cycles", count(r["cycles"])),
         ("weight bytes", count(r["weight_bytes"])),
         ("bandwidth efficiency", percent(r["bandwidth_efficiency"])),
+        ("at most, by formula", percent(r["bandwidth_bound"])),
         ("MAC utilisation", percent(r["mac_utilisation"])),
         ("tile active", count(r["active"])),
         *((f"stalled: {cause}", count(clocks)) for cause, clocks in r["stalls"].items()),

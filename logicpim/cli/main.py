@@ -10,7 +10,7 @@ from .. import __version__
 from ..spec.errors import LogicPimError
 from .io import Parser, listing
 
-COMMANDS = ("generate", "run", "bench")
+COMMANDS = ("generate", "run", "bench", "check-trace")
 
 EPILOG = """\
 examples
@@ -32,7 +32,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"logicpim {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        importlib.import_module(f".{name}", __package__).add_parser(commands)
+        importlib.import_module(f".{name.replace('-', '_')}", __package__).add_parser(commands)
     return top
 
 

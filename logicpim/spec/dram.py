@@ -225,6 +225,10 @@ class Organisation:
         """Parts of a bundle: one bank of each group, activated or refreshed together."""
         return self.bundle_banks // self.bank_groups
 
+    def stagger_of(self, timing: Timing) -> int:
+        """nCK from the first to the last activate of a bundle, its parts nFAW apart."""
+        return (self.parts - 1) * timing.nFAW + (self.bank_groups - 1) * timing.nRRDS
+
     @property
     def bundles_per_rank(self) -> int:
         return self.banks_per_rank // self.bundle_banks

@@ -94,9 +94,9 @@ class BankRefresh(wiring.Component):
                          ahead[b].eq(Cat(p == AHEAD for p in parts).all())]
         m.d.comb += [
             self.due.eq(behind), idle.eq(self.free & ~self.used & ~ahead),
-            # One at a time, but for those that have waited as long as they may.
+            # Those that have waited as long as they may; and while there is none, one at a time.
             self.wants.eq(self.forced | Mux(
-                busy | self.owned.any(), 0,
+                busy | self.owned.any() | self.forced.any(), 0,
                 (idle & -idle) | (self.free & self.freed & behind & self.hidden.replicate(
                     org.bundles)))),
         ]
