@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BENCHES = ["gemm", "control", "traffic"]
 
-# Refresh takes one clock in seven, so that every kernel meets it.
-BUSY_REFRESH = ["timing_overrides.nRFC=60", "timing_overrides.nREFI=400",
-                "timing_overrides.nREFMAX=3600"]
+# Refresh takes a bundle from its owner one clock in five, so that every kernel meets it.
+BUSY_REFRESH = ["timing_overrides.nRFCSB=60", "timing_overrides.nREFI=600", "postpone=1",
+                "timing_overrides.nREFMAX=5400", "timing_overrides.nRFC=60"]
 
 
 def run(simulator, bench, config, overrides=(), timeout=900):

@@ -142,9 +142,11 @@ class Config:
         if self.timing not in TIMINGS:
             raise ConfigError(f"unknown timing {self.timing!r}; known are {', '.join(TIMINGS)}")
         t = self.dram_timing
-        if t.nREFI <= t.nRFC + 4 * (t.nRAS + t.nRP) + 4 * self.dram.columns:
-            raise ConfigError(f"nREFI {t.nREFI} leaves no time for a row between refreshes of "
-                              f"{t.nRFC} nCK")
+        banks = self.dram.banks_per_rank * self.dram.ranks
+        away = t.nRFC if self.refresh_kind == "all" else t.nRFCSB + banks * (t.nRREFD + 1)
+        if t.nREFI <= away + 4 * (t.nRAS + t.nRP) + 4 * self.dram.columns:
+            raise ConfigError(f"nREFI {t.nREFI} leaves no time for a row between refreshes that "
+                              f"take {away} nCK")
 
     # -- the DRAM ------------------------------------------------------------------------
 

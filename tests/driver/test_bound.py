@@ -32,13 +32,14 @@ def test_known(bundles, value, changes):
 
 @pytest.mark.parametrize("timing", TIMINGS)
 def test_order(timing):
-    """More bundles never hurt, stagger and refresh never help; small kernels reach less, but
+    """Several bundles are better than one, stagger and refresh never help; small kernels reach less, but
     the last row of one bundle needs no closing."""
     for stagger in (False, True):
         for refresh in (False, True):
             options = dict(timing=timing, stagger=stagger, refresh=refresh)
             values = [limit(bundles, **options) for bundles in (1, 2, 4)]
-            assert values == sorted(values) and values[-1] <= 1
+            # With four, both pairs wait for refresh where it takes longer than three rows.
+            assert values[0] < min(values[1:]) and max(values) <= 1
             for bundles, value in zip((1, 2, 4), values, strict=True):
                 assert value <= limit(bundles, **options | dict(refresh=False))
                 assert value <= limit(bundles, **options | dict(stagger=False))
