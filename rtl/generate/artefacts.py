@@ -105,7 +105,11 @@ def write_folder(folder: Path, files: dict[str, str]) -> None:
         if folder.exists():
             old = new.with_name(new.name + ".old")
             os.rename(folder, old)
-            os.rename(new, folder)
+            try:
+                os.rename(new, folder)
+            except OSError:
+                os.rename(old, folder)
+                raise
             shutil.rmtree(old)
         else:
             os.rename(new, folder)
