@@ -26,7 +26,7 @@ class Bound:
         What refresh costs in each nREFI. One bank at a time: from a bundle's last word, through
         the refreshes nRREFD apart, to its next, less the time that the other B - 1 bundles
         stream; a pair of bundles hides the second behind the first. Nothing, if the refresh of
-        a part fits between two rows of a bundle. All at once: the same with nRFC, each rank.
+        a part fits between two rows of a bundle. All at once: the same with nRFC of a rank.
     start : int
         Before the first word's data: activation, nRCDRD, nCL and nBL.
     """
@@ -57,11 +57,11 @@ def bound(config: Config, bundles: int) -> Bound:
     period = max(row, (row - t.nCCDL + reopen) / bundles)
     away = (bundles - 1) * row + t.nCCDL
     if config.refresh_kind == "all":
-        ranks = -(-bundles // org.bundles_per_rank)
-        # Both bundles of a rank are away at once; rows of the other rank's go on at best.
+        # Both bundles of a rank are away at once; rows of the other rank go on, and its refresh
+        # is at best hidden behind the first rank's.
         other = (bundles - min(bundles, org.bundles_per_rank)) * row + t.nCCDL
         chain = close + t.nRFC + stagger + t.nRCDRD
-        stall = ranks * max(0, chain - other - max(0, reopen - away))
+        stall = max(0, chain - other - max(0, reopen - away))
     else:
         part = close + (org.bank_groups - 1) * t.nRREFD + t.nRFCSB + spread + t.nRCDRD
         chain = part + (org.bundle_banks - org.bank_groups) * t.nRREFD

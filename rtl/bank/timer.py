@@ -143,8 +143,10 @@ class BankTimers(wiring.Component):
                 "to_activate", activate=gaps.act_act, precharge=gaps.pre_act,
                 refresh=(gaps.refresh_act,) * 2, refresh_all=(gaps.refresh_all,) * 2)),
             self.may_access.eq(self.open & timer("to_access", activate=gaps.act_column)),
-            self.may_precharge.eq(timer("to_precharge", activate=gaps.act_pre,
-                                        read=gaps.read_pre, write=gaps.write_pre)),
+            # A bundle is precharged whole, with banks that are closed and perhaps refreshing.
+            self.may_precharge.eq(timer(
+                "to_precharge", activate=gaps.act_pre, read=gaps.read_pre, write=gaps.write_pre,
+                refresh=(gaps.refresh_act,) * 2, refresh_all=(gaps.refresh_all,) * 2)),
         ]
         with m.If(self.activate):
             m.d.sync += self.open.eq(1)

@@ -32,8 +32,8 @@ def test_known(bundles, value, changes):
 
 @pytest.mark.parametrize("timing", TIMINGS)
 def test_order(timing):
-    """Several bundles are better than one, stagger and refresh never help; small kernels reach less, but
-    the last row of one bundle needs no closing."""
+    """Several bundles are better than one, stagger and refresh never help; small kernels reach
+    less, but the last row of one bundle needs no closing."""
     for stagger in (False, True):
         for refresh in (False, True):
             options = dict(timing=timing, stagger=stagger, refresh=refresh)
