@@ -19,7 +19,8 @@ class Sequencer(wiring.Component):
     line is used in the clock in which it arrives; the upper half is kept. The first group takes
     a word from the stream, the others get it again from a register. So a clock takes a beat if
     weights are there, the line is there and the page of accumulators is free, also from job to
-    job, and the operand buffer is asked for at most every other clock.
+    job. The operand buffer is asked every other clock; while a step waits, every clock, so that
+    its line is there when its weights come.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class Sequencer(wiring.Component):
             lower.eq(active & ~second & here & free & (self.beats.valid | repeated)),
             upper.eq(second & (self.beats.valid | repeated)),
             self.beats.ready.eq(~repeated & (second | active & here & free)),
-            self.operands.enable.eq(active & ~here),
+            self.operands.enable.eq(active & ~lower),
         ]
         m.d.sync += here.eq(self.operands.enable & self.operands.ready)
         with m.If(lower):
