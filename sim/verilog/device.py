@@ -63,7 +63,8 @@ class VerilatorDevice(Device):
         self.config, self.check, self.pauses = config, check, pauses
         self.cycles: dict[int, int] = {}
         self._keep, self._seed, self._idle_limit = trace, seed, idle_limit
-        self._library = model_library(config, top)
+        # Channels are equal: one library serves any number of them.
+        self._library = model_library(config.replace(channels=1), top)
         self._models: dict[int, ChannelModel] | None = {}
         self._checkers = {c: TraceChecker(config, c) for c in range(config.channels)}
         self._traces: dict[int, list[np.ndarray]] = {c: [] for c in range(config.channels)}

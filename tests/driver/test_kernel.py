@@ -8,13 +8,20 @@ from logicpim.driver.memory import Memory, load
 from logicpim.driver.stats import Stats
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.sim.model.gemm import gemm
+from logicpim.spec.config import Config, Tile
 from logicpim.spec.device import STALLS
+from logicpim.spec.dram import Organisation
 from logicpim.spec.errors import CapacityError, LogicPimError
 from logicpim.spec.isa import Completion, Format, Status
 from logicpim.spec.presets import PRESETS
 
 SMALL = PRESETS["small"]
 TIGHT = SMALL.replace(input_buffer_bytes=128, temp_buffer_bytes=128)
+
+DEEP = Config(name="deep", tile=Tile(tokens=1, rows=2, depth=16, groups=1), channels=2,
+              dram=Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=256, columns=8,
+                                bundle_banks=2),
+              input_buffer_bytes=512, temp_buffer_bytes=256)
 
 
 class Recorder(ReferenceDevice):
@@ -54,8 +61,8 @@ def place(memory, device, w_bits, space=0):
 
 @pytest.mark.parametrize("output", [Format.FP16, Format.FP32])
 @pytest.mark.parametrize("config", [SMALL, TIGHT, SMALL.replace(channels=4),
-                                    TIGHT.replace(channels=2), PRESETS["channel"]],
-                         ids=["small", "tight", "small4", "tight2", "channel"])
+                                    TIGHT.replace(channels=2), DEEP, PRESETS["channel"]],
+                         ids=["small", "tight", "small4", "tight2", "deep", "channel"])
 def test_any_size(config, output, seed):
     random = np.random.default_rng(seed)
     device, memory = ReferenceDevice(config), Memory(config)

@@ -34,6 +34,7 @@ def shaped(banks=4, **tile):
 SHAPES = {
     "one token": shaped(tokens=1, rows=4, depth=4, groups=4),
     "one group": shaped(tokens=4, rows=2, depth=4, groups=1, banks=2),
+    "two groups": shaped(tokens=4, rows=2, depth=4, groups=2, banks=2),
     "deep": shaped(tokens=2, rows=2, depth=8, groups=2, banks=2),
     "tokens": shaped(tokens=16, rows=2, depth=4, groups=2, banks=2),
 }
@@ -214,8 +215,8 @@ def test_small_jobs(seed):
 
 
 @pytest.mark.parametrize("config, m, k", [
-    (SMALL, 2, 32), (SMALL, 4, 40), (SHAPES["one group"], 4, 7), (SHAPES["one group"], 3, 16)],
-    ids=["one group streams", "two groups stream", "drains", "streams"])
+    (SMALL, 2, 32), (SMALL, 4, 40), (SHAPES["one group"], 4, 7), (SHAPES["two groups"], 8, 7)],
+    ids=["one group streams", "two groups stream", "one group drains", "two groups drain"])
 def test_throughput(seed, config, m, k):
     """A beat a clock, or a token a clock where results take longer to drain than to compute."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Functions of a fraction by parabolas: the exponential's and the reciprocal's significand."""
+
+from amaranth.hdl import Array, Const, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from logicpim.rtl.pim.delay import Delay
+from logicpim.spec.functions import Quadratic
+
+
+class QuadraticUnit(wiring.Component):
+    """Evaluates a :class:`~logicpim.spec.functions.Quadratic`, whose docstring has the rule.
+
+    Parameters
+    ----------
+    quadratic : Quadratic
+
+    Members
+    -------
+    i : In, ``argument_bits``
+    o : Out, a bit more than ``fraction``, ``latency`` clocks later
+
+    One value each clock. Each clock has one table, one product or one sum.
+    """
+
+    latency = 4
+
+    def __init__(self, quadratic: Quadratic):
+        self.quadratic = quadratic
+        super().__init__({"i": In(quadratic.argument_bits), "o": Out(quadratic.fraction + 1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        later, q = Delay(m), self.quadratic
+        segment, columns = self.i[q.offset_bits:], list(zip(*q.table, strict=True))
+        c0, c1, c2 = (later.register(f"c{k}", _choose(column, segment))
+                      for k, column in enumerate(columns))
+        d = later.register("d", self.i[:q.offset_bits])
+
+        def step(value, change):
+            return value + change if q.sign > 0 else value - change
+
+        square = (c2 * d[q.offset_bits - q.square_bits:])[q.square_bits:]
+        h = later.register("h", step(c1, square)[:len(c1)])
+        change = later.register("change", (h * later(d, 1))[q.offset_bits:])
+        value = later.register("value", step(later(c0, 2), change)[2:2 + len(self.o)])
+        m.d.comb += self.o.eq(value)
+        return m
+
+
+def _choose(column, index):
+    """The constant at ``index``, as wide as the widest."""
+    width = max(map(bits_for, column))
+    return Array(Const(c, width) for c in column)[index]

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The softmax module: maximum, exponentials and their sum, division, in three passes."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from logicpim.rtl.generate.share import shared
+from logicpim.rtl.pim.cell_reader import CellReader
+from logicpim.rtl.pim.cell_writer import CellWriter
+from logicpim.rtl.pim.delay import Delay
+from logicpim.rtl.pim.groups import Groups
+from logicpim.rtl.pim.softmax_lane import SoftmaxLane
+from logicpim.rtl.pim.softmax_state import Greatest, ScaleFactor, Total
+from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line
+from logicpim.spec.config import Config
+from logicpim.spec.isa import Format
+
+
+class Passes(data.Struct):
+    """Which passes a job makes over its matrix."""
+
+    maximum: unsigned(1)
+    add: unsigned(1)
+    normalise: unsigned(1)
+
+
+class Pass(enum.Enum, shape=2):
+    """The pass under way."""
+
+    MAXIMUM = 0
+    ADD = 1
+    NORMALISE = 2
+
+
+def softmax_job(config: Config, *, source_lines: int, result_lines: int) -> data.StructLayout:
+    """softmax(scale * scores[rows, width]) along rows; rows and width >= 1.
+
+    ``length`` elements of row 0 count and, if ``causal``, r more of row r; at most ``width``.
+    Rows too long for the buffer come in pieces, a group of tokens at most, all pieces through
+    one pass after the other: ``resume`` is 1 in the passes maximum and add of all pieces but the
+    first. Scores lie as a GEMM leaves its results; what comes out lies as operands do.
+    """
+    return data.StructLayout({
+        "rows": unsigned(16), "width": unsigned(24), "length": unsigned(24),
+        "causal": unsigned(1), "scale": unsigned(32),
+        "input_format": Format, "output_format": Format,
+        "passes": Passes, "resume": unsigned(1),
+        "source_line": unsigned(ceil_log2(source_lines)),
+        "result_line": unsigned(ceil_log2(result_lines))})
+
+
+class Softmax(wiring.Component):
+    """Softmax of rows in a buffer, the bits of docs/functions.md.
+
+    Promises finite results for finite scores; +0 in the places past a row's length; whole cells,
+    other cells untouched. Results may go to the place of the scores.
+
+    Parameters
+    ----------
+    config : Config
+    lanes : int
+        Elements a clock in each pass; a power of two up to ``tile.rows``.
+    source_lines, result_lines : int
+        Of the two buffers; by default of the temp and the input buffer.
+
+    Members
+    -------
+    job : In, stream of :func:`softmax_job`
+    read : Out, :class:`~logicpim.rtl.signatures.BufferRead`
+    write : Out, :class:`~logicpim.rtl.signatures.BufferWrite`
+    done : Out, a pulse when all of a job is done
+
+    ``lanes`` elements a clock and pass while reads and writes are granted: ``lanes / 3`` results
+    a clock; about 70 clocks more for each group of tokens.
+    Source of the structure: Duplex (MICRO 2024), VII-E.
+    """
+
+    def __init__(self, config: Config, *, lanes: int | None = None,
+                 source_lines: int | None = None, result_lines: int | None = None):
+        self.config = config
+        self.lanes = lanes or config.tile.rows
+        self.source_lines = source_lines or config.temp_lines
+        self.result_lines = result_lines or config.input_lines
+        # Cells under way at full rate: in the lanes, in the queue of the writer, being read.
+        self.depth = SoftmaxLane.latency * self.lanes // config.tile.rows + 6
+        super().__init__({
+            "job": In(stream.Signature(softmax_job(
+                config, source_lines=self.source_lines, result_lines=self.result_lines))),
+            "read": Out(BufferRead(self.source_lines, config.line_bits)),
+            "write": Out(BufferWrite(self.result_lines, config.line_bits,
+                                     cells_per_line(config))),
+            "done": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        config, lanes = self.config, self.lanes
+        m.submodules.reader = reader = CellReader(
+            config, lanes=lanes, lines=self.source_lines, matrices=1, credits=self.depth)
+        m.submodules.writer = writer = CellWriter(
+            config, lanes=lanes, lines=self.result_lines, depth=self.depth)
+        m.submodules.scale = scale = ScaleFactor()
+        wiring.connect(m, wiring.flipped(self.read), reader.read)
+        wiring.connect(m, wiring.flipped(self.write), writer.write)
+        job, now = Signal(self.job.payload.shape(), reset_less=True), Signal(Pass)
+        groups = Groups(m, config, rows=job.rows, width=job.width)
+        groups.connect(m, reader, writer)
+        drained = self._compute(m, job, now, reader, writer, scale)
+        self._control(m, job, now, groups, reader, writer, scale, drained)
+        m.d.comb += [
+            writer.base.eq(job.result_line), reader.free.eq(now != Pass.NORMALISE),
+            reader.sweep.wide.eq(job.input_format == Format.FP32),
+            reader.sweep.length.eq(job.length), reader.sweep.causal.eq(job.causal),
+            reader.returned.eq(writer.written), scale.scale.eq(self.job.payload.scale),
+        ]
+        return m
+
+    def _control(self, m, job, now, groups, reader, writer, scale, drained):
+        """Group after group, pass after pass."""
+        base = Signal(ceil_log2(self.source_lines), reset_less=True)
+        m.d.comb += reader.base[0].eq(base)
+        wanted = Signal()
+        m.d.comb += wanted.eq(job.passes.as_value().bit_select(now, 1))
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += [self.job.ready.eq(1), scale.start.eq(self.job.valid)]
+                m.d.sync += [job.eq(self.job.payload), base.eq(self.job.payload.source_line),
+                             groups.group.eq(0), now.eq(Pass.MAXIMUM)]
+                with m.If(self.job.valid):
+                    m.next = "RESULT"
+            with m.State("RESULT"):
+                m.d.comb += writer.load.eq(1)
+                m.next = "LOAD"
+            with m.State("LOAD"):
+                m.next = "NEXT"
+                with m.If(wanted):
+                    m.d.comb += reader.load.eq(1)
+                    m.next = "START"
+            with m.State("START"):
+                with m.If((now == Pass.MAXIMUM) | scale.ready):
+                    m.d.comb += reader.start.eq(1)
+                    m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(Mux(now == Pass.NORMALISE, writer.done, drained)):
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += now.eq(now.as_value() + 1)
+                m.next = "LOAD"
+                with m.If(now == Pass.NORMALISE):
+                    m.d.sync += [now.eq(Pass.MAXIMUM), base.eq(reader.line[0]),
+                                 groups.group.eq(groups.group + 1)]
+                    m.d.comb += self.done.eq(groups.last)
+                    with m.If(groups.last):
+                        m.next = "IDLE"
+
+    def _compute(self, m, job, now, reader, writer, scale):
+        """The lanes and the state of the rows; whether nothing is on the way."""
+        later, beat, tokens = Delay(m), reader.beat, self.config.tile.tokens
+        m.submodules.greatest = greatest = Greatest(rows=tokens, lanes=self.lanes)
+        m.submodules.total = total = Total(rows=tokens, lanes=self.lanes)
+        finding = later.name("finding", beat.valid & (now == Pass.MAXIMUM))
+        adding = later.name("adding", beat.valid & (now == Pass.ADD))
+        dividing = later.name("dividing", beat.valid & (now == Pass.NORMALISE))
+        row, fresh = beat.token, later.name("fresh", beat.first & ~job.resume)
+        part, divide = SoftmaxLane.part_latency, SoftmaxLane.reciprocal_after
+        m.d.comb += [
+            greatest.input_format.eq(job.input_format), greatest.elements.eq(beat.elements[0]),
+            greatest.outside.eq(beat.outside), greatest.row.eq(row), greatest.valid.eq(finding),
+            greatest.fresh.eq(fresh), greatest.find.eq(now == Pass.MAXIMUM),
+            total.valid.eq(later(adding, part, reset=True)), total.row.eq(later(row, part)),
+            total.fresh.eq(later(fresh, part)), total.add.eq(now == Pass.ADD),
+            total.divisor_row.eq(later(row, divide - Total.reciprocal_latency)),
+        ]
+        results = []
+        for i in range(self.lanes):
+            m.submodules[f"lane_{i}"] = lane = shared(SoftmaxLane(), "softmax_lane")
+            m.d.comb += [
+                lane.i.eq(beat.elements[0].word_select(i, 32)), lane.outside.eq(beat.outside[i]),
+                lane.greatest.eq(greatest.greatest), lane.input_format.eq(job.input_format),
+                lane.output_format.eq(job.output_format), lane.factor.eq(scale.factor),
+                lane.factor_exponent.eq(scale.exponent), lane.reciprocal.eq(total.reciprocal),
+                lane.places.eq(total.places), total.parts[i].eq(lane.part),
+            ]
+            results.append(lane.o)
+        m.d.comb += [
+            writer.results.eq(Cat(results)),
+            writer.valid.eq(later(dividing, SoftmaxLane.latency, reset=True)),
+        ]
+        ways = [later(finding, k, reset=True) for k in range(greatest.latency)]
+        ways += [later(adding, k, reset=True) for k in range(part + total.latency)]
+        return ~reader.busy & ~Cat(ways).any()

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Benches: a component between two line buffers in pysim, a pipeline in Verilator."""
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from logicpim.rtl.generate.share import flat_ports
+from logicpim.rtl.generate.verilog import emit
+from logicpim.sim.verilog.build import compiler, verilator_environment
+from logicpim.spec.presets import PRESETS
+
+
+class BufferBench:
+    """Runs jobs on a component with ports ``job``, ``read``, ``write`` and ``done``.
+
+    ``source`` and ``result`` are uint8 images [lines, bytes]; they may be one.
+    """
+
+    def __init__(self, dut, source, result, *, rng, ready=1.0):
+        self.dut, self.source, self.result = dut, source, result
+        self.rng, self.ready = rng, ready
+        self.clocks = 0
+
+    def run(self, jobs):
+        """Do the jobs in order; ``clocks`` is then how long it took."""
+        sim = Simulator(self.dut)
+        sim.add_clock(1e-6)
+
+        async def work(ctx):
+            await self._jobs(ctx, jobs)
+
+        sim.add_testbench(work)
+        sim.add_testbench(self._memory, background=True)
+        sim.run()
+
+    async def _jobs(self, ctx, jobs):
+        dut, left = self.dut, len(jobs)
+        waiting = list(jobs)
+        ctx.set(dut.job.valid, 1)
+        ctx.set(dut.job.payload, waiting.pop(0))
+        while left:
+            _, _, ready, done = await ctx.tick().sample(dut.job.ready, dut.done)
+            self.clocks += 1
+            assert self.clocks < 200_000, "it hangs"
+            left -= done
+            if ready and ctx.get(dut.job.valid):
+                ctx.set(dut.job.valid, bool(waiting))
+                if waiting:
+                    ctx.set(dut.job.payload, waiting.pop(0))
+        await ctx.tick().repeat(5)
+
+    async def _memory(self, ctx):
+        read, write = self.dut.read, self.dut.write
+        cell = self.result.shape[1] // len(write.enable)
+        while True:
+            for port in (read, write):
+                ctx.set(port.ready, self.rng.random() < self.ready)
+            _, _, wants, may_read, line, enable, may_write, at, data = await ctx.tick().sample(
+                read.enable, read.ready, read.address, write.enable, write.ready, write.address,
+                write.data)
+            junk = self.rng.bytes(self.source.shape[1])
+            seen = self.source[line].tobytes() if wants and may_read else junk
+            ctx.set(read.data, int.from_bytes(seen, "little"))
+            if enable and may_write:
+                image = np.frombuffer(data.to_bytes(self.result.shape[1], "little"), np.uint8)
+                for i in range(len(write.enable)):
+                    if enable >> i & 1:
+                        part = slice(i * cell, (i + 1) * cell)
+                        self.result[at, part] = image[part]
+
+
+@pytest.fixture
+def buffer_bench():
+    return BufferBench
+
+
+class VectorBench:
+    """A component of narrow ports as a program: a word in for each input and clock, a word out.
+
+    Compiled with Verilator from the Verilog that the generator writes.
+    """
+
+    MAIN = """
+#include "V{name}.h"
+#include <cstdint>
+#include <cstdio>
+int main() {{
+  V{name} top;
+  uint64_t in[{inputs}], out[{outputs}];
+  while (fread(in, sizeof in, 1, stdin) == 1) {{
+    {drive}
+    top.clk = 0; top.eval();
+    {sample}
+    fwrite(out, sizeof out, 1, stdout);
+    top.clk = 1; top.eval();
+  }}
+}}
+"""
+
+    def __init__(self, make, folder):
+        ports = [(name, flow) for name, _, flow in flat_ports(make())]
+        self.inputs = [name for name, flow in ports if flow is In]
+        self.outputs = [name for name, flow in ports if flow is Out]
+        name = "vector_top"
+        for stem, text in emit(PRESETS["small"], make, name).items():
+            (folder / f"{stem}.v").write_text(text)
+        sources = sorted(str(path) for path in folder.glob("*.v"))
+        (folder / "main.cpp").write_text(self.MAIN.format(
+            name=name, inputs=len(self.inputs), outputs=len(self.outputs),
+            drive=" ".join(f"top.{p} = in[{i}];" for i, p in enumerate(self.inputs)),
+            sample=" ".join(f"out[{i}] = top.{p};" for i, p in enumerate(self.outputs))))
+        root = verilator_environment()["VERILATOR_ROOT"]
+        subprocess.run([f"{root}/bin/verilator_bin", "--cc", "-O3", "-Wno-fatal", "-Wno-lint",
+                        "--no-timing", "--x-assign", "fast", "--x-initial", "fast",
+                        "--top-module", name, "--Mdir", str(folder / "model"), *sources],
+                       check=True, env=os.environ | verilator_environment())
+        runtime = [f"{root}/include/verilated.cpp", f"{root}/include/verilated_threads.cpp"]
+        subprocess.run([*compiler(), "-O2", "-w", "-std=c++17", "-pthread",
+                        f"-I{root}/include", f"-I{root}/include/vltstd", f"-I{folder / 'model'}",
+                        *map(str, (folder / "model").glob("*.cpp")), str(folder / "main.cpp"),
+                        *runtime, "-o", str(folder / "program")], check=True)
+        self.program = folder / "program"
+
+    def __call__(self, latency, **inputs):
+        """Outputs of each clock's inputs (arrays or constants), ``latency`` clocks later."""
+        count = max(np.size(value) for value in inputs.values())
+        words = np.zeros((count + latency, len(self.inputs)), np.uint64)
+        for name, value in inputs.items():
+            words[:, self.inputs.index(name)] = np.resize(np.asarray(value, np.uint64), count)[
+                np.minimum(np.arange(count + latency), count - 1)]
+        done = subprocess.run([str(self.program)], input=words.tobytes(), check=True,
+                              stdout=subprocess.PIPE)
+        out = np.frombuffer(done.stdout, np.uint64).reshape(-1, len(self.outputs))[latency:]
+        return {name: out[:, i] for i, name in enumerate(self.outputs)}
+
+
+@pytest.fixture(scope="session")
+def vector_bench(tmp_path_factory):
+    """Makes a :class:`VectorBench`; equal components are built once a session."""
+    made = {}
+
+    def bench(make, name):
+        if name not in made:
+            made[name] = VectorBench(make, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return bench
