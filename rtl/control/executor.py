@@ -13,7 +13,6 @@ from logicpim.spec.isa import Opcode, Status
 from .descriptor import COMPLETION, operation
 from .mover import move_job
 
-
 PASSES = 8  # GEMM jobs handed out and not done: more than tile and drain hold of useful size
 
 
