@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 from logicpim.rtl.signatures import bundle_job, gemm_job
 from logicpim.rtl.stream import Queue
 from logicpim.spec.config import Config
-from logicpim.spec.isa import Opcode, Status
+from logicpim.spec.isa import Format, Opcode, Status
 
-from .descriptor import COMPLETION, operation
+from .descriptor import COMPLETION, has_bytes, operation
 from .mover import move_job
 
 PASSES = 8  # GEMM jobs handed out and not done: more than tile and drain hold of useful size
@@ -55,18 +55,22 @@ class OperationExecutor(wiring.Component):
 
     def _payloads(self, m: Module, op, tokens_left, source_line, result_line, block_tokens):
         """What the job streams carry."""
+        config = self.config
+        most = config.tile.max_tokens
+        if config.has_bytes:
+            most = Mux(has_bytes(op.weight_format), config.pass_tokens(Format.INT8), most)
         m.d.comb += [
             self.bundle.payload.address.eq(op.address),
             self.bundle.payload.words.eq(op.words),
             self.bundle.payload.write.eq(op.opcode == Opcode.STORE),
-            block_tokens.eq(Mux(tokens_left > self.config.tile.max_tokens,
-                                self.config.tile.max_tokens, tokens_left)),
+            block_tokens.eq(Mux(tokens_left > most, most, tokens_left)),
             self.gemm.payload.tokens.eq(block_tokens),
             self.gemm.payload.n.eq(op.n),
             self.gemm.payload.k.eq(op.k),
             self.gemm.payload.source_line.eq(source_line),
             self.gemm.payload.result_line.eq(result_line),
-            self.gemm.payload.output_format.eq(op.output_format),
+            *(self.gemm.payload[name].eq(op[name])
+              for name in ("weight_format", "input_format", "output_format")),
             self.load.payload.line.eq(result_line),
             self.store.payload.line.eq(source_line),
         ]
@@ -93,9 +97,16 @@ class OperationExecutor(wiring.Component):
                      done.eq(done + self.gemm_done - retire)]
         return out == 0, out != PASSES
 
+    def _groups(self, op):
+        """Function that multiplies by the token groups of a whole pass."""
+        groups = self.config.tile.groups
+        if not self.config.has_bytes:
+            return lambda stride: stride * groups
+        narrow = has_bytes(op.weight_format)
+        return lambda stride: Mux(narrow, stride * (groups // 2), stride * groups)
+
     def elaborate(self, platform):
         m = Module()
-        tile = self.config.tile
         op = Signal(operation(self.config))
         tokens_left, block_tokens = Signal(16), Signal(16)
         source_line, result_line = Signal(24), Signal(24)
@@ -141,10 +152,11 @@ class OperationExecutor(wiring.Component):
                 m.d.sync += [bundle_given.eq(start & bundle_taken & ~issue),
                              work_given.eq(start & work_taken & ~issue)]
                 with m.If(issue):
+                    groups = self._groups(op)
                     m.d.sync += [
                         tokens_left.eq(tokens_left - block_tokens),
-                        source_line.eq(source_line + op.source_stride * tile.groups),
-                        result_line.eq(result_line + op.result_stride * tile.groups),
+                        source_line.eq(source_line + groups(op.source_stride)),
+                        result_line.eq(result_line + groups(op.result_stride)),
                     ]
                     with m.If(last):
                         m.next = "IDLE"

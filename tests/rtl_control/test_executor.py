@@ -9,8 +9,8 @@ from logicpim.rtl.control.executor import OperationExecutor
 from logicpim.spec.isa import Buffer, Format, Opcode, Status
 from logicpim.spec.presets import PRESETS
 
-CONFIG = PRESETS["small"]
-TOKENS, GROUPS = CONFIG.tile.tokens, CONFIG.tile.groups
+CONFIG = PRESETS["small"].replace(formats=("fp16", "bf16", "int8"))
+TOKENS = CONFIG.tile.tokens
 
 
 def random_operation(rng):
@@ -18,6 +18,8 @@ def random_operation(rng):
     opcode = rng.choice([Opcode.GEMM, *Opcode])
     return {"opcode": opcode, "tag": rng.getrandbits(16), "status": status,
             "output_format": rng.choice([Format.FP16, Format.FP32]),
+            "input_format": rng.choice([Format.FP16, Format.BF16]),
+            "weight_format": rng.choice([Format.FP16, Format.INT8]),
             "buffer": rng.choice(list(Buffer)), "m": rng.choice([1, 4, 5, 13]),
             "n": rng.randrange(1, 99), "k": rng.randrange(1, 99),
             "address": rng.randrange(CONFIG.dram.words), "words": rng.randrange(1, 50),
@@ -37,13 +39,14 @@ def jobs_of(op):
         return [("bundle", words),
                 (kind, {"buffer": op["buffer"], "words": op["words"], "line": line})]
     jobs = []
-    for first in range(0, op["m"], TOKENS * GROUPS):
+    most = CONFIG.pass_tokens(op["weight_format"])
+    for first in range(0, op["m"], most):
         group = first // TOKENS
         jobs += [("bundle", words), ("gemm", {
-            "tokens": min(TOKENS * GROUPS, op["m"] - first), "n": op["n"], "k": op["k"],
+            "tokens": min(most, op["m"] - first), "n": op["n"], "k": op["k"],
             "source_line": op["source_line"] + group * op["source_stride"],
             "result_line": op["result_line"] + group * op["result_stride"],
-            "output_format": op["output_format"]})]
+            **{name: op[name] for name in ("output_format", "input_format", "weight_format")}})]
     return jobs
 
 

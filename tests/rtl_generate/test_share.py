@@ -6,8 +6,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-from logicpim.rtl.generate.share import share_key, shared, sharing, to_rtlil
 
+from logicpim.rtl.generate.share import share_key, shared, sharing, to_rtlil
 from logicpim.spec.presets import PRESETS
 
 
