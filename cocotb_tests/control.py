@@ -67,7 +67,6 @@ async def result_is_operand(bench):
                         source_line=first.result_line)
     load = Instruction(Opcode.LOAD, buffer=Buffer.INPUT, address=address, length=words,
                        result_line=second.source_line)
-    await bench.settle()
     assert await bench.execute(first, store, load, second) == OK * 4
 
 
@@ -122,7 +121,6 @@ async def malformed_instructions(bench):
         assert await bench.execute(word) == [status], f"{word:#x}"
         if number % 8 == 0:
             good = gemm(bench, space, tile.tokens, tile.rows, tile.depth + number % 3)
-            await bench.settle()
             assert await bench.execute(word, good, word) == [status, Status.OK, status]
     assert commands <= len(bench.dram.records)
 
@@ -174,7 +172,6 @@ async def counters_add_up(bench):
     space, tile = Space(bench), bench.config.tile
     k = 3 * bench.config.granule_elements
     insn = gemm(bench, space, tile.tokens, 2 * tile.rows, k)
-    await bench.settle()
     assert await bench.execute(insn) == OK
     reads = {counter: bench.request(Region.REGISTERS, counter) for counter in Counter}
     await bench.settle()

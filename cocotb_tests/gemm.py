@@ -64,18 +64,16 @@ async def gemm_back_to_back(bench):
     """A queue full of instructions, none waited for; completions in program order."""
     space, tile = Space(bench), bench.config.tile
     for _ in range(2):
-        # Their operands are there before the first starts.
         program = [gemm(bench, space, 1 + i % tile.tokens, tile.rows * (1 + i % 2) - i % 3,
                         tile.depth * 2 + i, FORMATS[i % 2])
                    for i in range(bench.config.queue_depth)]
-        await bench.settle()
         assert await bench.execute(*program) == OK * len(program)
 
 
 @channel_test
 async def gemm_of_random_sizes(bench):
     space, tile, rng = Space(bench), bench.config.tile, bench.rng
-    for _ in range(30):
+    for _ in range(30 * bench.effort):
         sizes = (rng.randint(1, 2 * tile.max_tokens), rng.randint(1, 3 * tile.rows),
                  rng.randint(1, 6 * tile.depth))
         kind = rng.choice(["plain", "any", "special"])

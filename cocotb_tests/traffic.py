@@ -15,7 +15,7 @@ FORMATS = (Format.FP16, Format.FP32)
 async def kernels(bench, rounds):
     """Programs of random instructions, their operands settled before each."""
     space, tile, rng = Space(bench), bench.config.tile, bench.rng
-    for _ in range(rounds):
+    for _ in range(rounds * bench.effort):
         program = [gemm(bench, space, rng.randint(1, tile.max_tokens + 1),
                         rng.randint(1, 2 * tile.rows), rng.randint(1, 5 * tile.depth),
                         rng.choice(FORMATS), rng.choice(["plain", "special"]))
@@ -60,6 +60,23 @@ async def everything_at_once(bench):
     task.cancel()
     await bench.settle()
     assert traffic.judge() > 40
+
+
+@channel_test
+async def blocked_ports(bench):
+    """With no response and no completion taken for long, nothing is lost and nothing invented."""
+    fill_dram(bench)
+    space, traffic = Space(bench), Traffic(bench)
+    program = [move(bench, space) for _ in range(3 * bench.config.queue_depth)]
+    bench.stalls = Stalls(completions=1.0, responses=1.0)
+    bench.submit(*program)
+    for _ in range(60):
+        traffic.send()
+    await bench.clocks(1500)
+    assert not bench.completions
+    bench.stalls = Stalls()
+    await bench.settle()
+    assert traffic.judge() == 60
 
 
 @channel_test

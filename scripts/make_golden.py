@@ -32,8 +32,8 @@ LOGIT_POSITIONS = range(0, TOKENS, 9)  # first to last; all 64 would be half a m
 LOGIT_TOLERANCE = 1e-3  # between machines: FP32 sums run in another order
 MIN_MARGIN = 0.01  # twice the 0.005 by which FP16 operands move a logit: see --fp16-experts
 
-# Chosen before any model was trained. A near tie may fall either way in a correct implementation
-# too, so prompts whose decoding has one below MIN_MARGIN are named on stderr and left out.
+# Chosen before the outcome of a training was seen. A near tie may fall either way in a correct
+# implementation, so prompts with one below MIN_MARGIN are named on stderr and left out.
 PROMPTS = {
     "and": "And",
     "beginning": "In the beginning",

@@ -50,7 +50,7 @@ the text
 
 examples
   scripts/train_tiny_mixtral.py -o models/tiny-mixtral                 the bundled model
-  scripts/train_tiny_mixtral.py -o build/trial --minutes 10            what ten minutes give
+  scripts/train_tiny_mixtral.py -o build/trial --minutes 3             a quick trial
   scripts/train_tiny_mixtral.py -o build/x --state build/x.state       resumes where it was stopped
 
 After training, write the golden files: scripts/make_golden.py models/tiny-mixtral
@@ -80,7 +80,7 @@ def parse_args(argv):
     add("-o", "--output", type=Path, default=ROOT / "models" / "tiny-mixtral", metavar="DIR",
         help="model folder to write (default: models/tiny-mixtral)")
     add("--text", type=Path, metavar="FILE", help="train on this UTF-8 text instead of the Bible")
-    add("--steps", type=positive(int), default=9000,
+    add("--steps", type=positive(int), default=2200,
         help="optimiser steps; the learning rate falls to zero at the last (default: %(default)s)")
     add("--minutes", type=positive(float),
         help="also end after this wall time; the weights then depend on the machine's speed")

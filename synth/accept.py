@@ -39,18 +39,21 @@ def yosys(folder: Path) -> list[str]:
 TOOLS = {"verilator": verilator, "icarus": icarus, "yosys": yosys}
 
 
+def accept_tools() -> tuple[str, ...]:
+    """The tools that are installed."""
+    return tuple(name for name in TOOLS if name != "icarus" or shutil.which("iverilog"))
+
+
 def accept(folder: Path) -> dict[str, list[str]]:
     """Complaints by tool; a tool that is not installed is left out."""
-    tools = dict(TOOLS)
-    if not shutil.which("iverilog"):
-        del tools["icarus"]
-    return {name: tool(folder) for name, tool in tools.items()}
+    return {name: TOOLS[name](folder) for name in accept_tools()}
 
 
 def _run(command, folder, environment=None) -> list[str]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True,
                           env=os.environ | (environment or {}), check=False)
-    lines = (done.stdout + done.stderr).splitlines()
+    lines = [line for line in (done.stdout + done.stderr).splitlines()
+             if not line.startswith("- ")]  # Verilator's report of its own doings
     if done.returncode and not lines:
         lines = [f"{command[0]} ended with status {done.returncode}"]
     return lines

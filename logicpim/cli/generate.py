@@ -4,7 +4,7 @@
 import time
 from pathlib import Path
 
-from logicpim.spec.presets import PRESETS, load_config
+from .io import Progress, add_config_options, add_json_option, config_of
 
 
 def add_parser(subparsers) -> None:
@@ -13,23 +13,22 @@ def add_parser(subparsers) -> None:
         "generate", help="write the Verilog of a configuration and its companions",
         description="Writes Verilog, a file list for simulators, a lint waiver, a C header and a "
                     "manifest into a folder, replacing one written before.")
-    parser.add_argument("--config", default="channel", metavar="NAME_OR_TOML",
-                        help=f"one of {', '.join(PRESETS)}, or a .toml file (default: channel)")
-    parser.add_argument("--set", dest="overrides", action="append", default=[],
-                        metavar="KEY=VALUE", help="change one value, as in tile.groups=2")
+    add_config_options(parser)
     parser.add_argument("--prefix", default="logicpim_",
-                        help="what names of shared modules begin with (default: logicpim_)")
+                        help="what names of shared modules begin with (default: %(default)s)")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.set_defaults(run=run)
+    add_json_option(parser)
+    parser.set_defaults(run=run, show=show)
 
 
 def run(args) -> dict:
     """Generate; the result is what ``--json`` prints."""
     start = time.perf_counter()
-    config = load_config(args.config, args.overrides)
-    from logicpim.rtl.generate.artefacts import artefacts, check_folder, write_folder
+    config, progress = config_of(args), Progress()
+    from ..rtl.generate.artefacts import artefacts, check_folder, check_prefix, write_folder
+    check_prefix(args.prefix)
     check_folder(args.output)
+    progress.note(f"elaborating {config.name!r}")
     files, modules = artefacts(config, args.prefix)
     write_folder(args.output, files)
     return {
@@ -39,3 +38,10 @@ def run(args) -> dict:
                              if name.endswith(".v")),
         "wall_s": round(time.perf_counter() - start, 3),
     }
+
+
+def show(result: dict, args) -> None:
+    """The files, and how much it is."""
+    print("".join(f"{args.output / name}\n" for name in result["files"])
+          + f"{len(result['modules'])} modules, {result['verilog_bytes']:,} bytes of Verilog, "
+            f"in {result['wall_s']:.1f} s")

@@ -45,9 +45,7 @@ def artefacts(config: Config, prefix: str = "logicpim_",
 
     ``top`` makes the component instead of :class:`~logicpim.rtl.channel.Channel`.
     """
-    if not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):
-        raise ConfigError(f"prefix {prefix!r} is not the beginning of a Verilog name: letters, "
-                          f"digits and underscores, a letter first")
+    check_prefix(prefix)
     if top is None:
         from logicpim.rtl.channel import Channel
         top = partial(Channel, config)
@@ -72,6 +70,13 @@ def artefacts(config: Config, prefix: str = "logicpim_",
         manifest["note"] = (f"`channel` is one of {config.channels} equal channels: "
                             f"the integrator instantiates the others")
     return files | {MANIFEST: json.dumps(manifest, indent=1) + "\n"}, modules
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise :class:`ConfigError` unless names in Verilog may begin so."""
+    if not re.fullmatch(r"[A-Za-z]\w*", prefix, re.ASCII):
+        raise ConfigError(f"prefix {prefix!r} is not the beginning of a Verilog name: letters, "
+                          f"digits and underscores, a letter first")
 
 
 def check_folder(folder: Path) -> None:

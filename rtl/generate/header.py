@@ -84,3 +84,8 @@ def _table(head, rows):
     yield f"|{' --- |' * len(head)}"
     for row in rows:
         yield f"| {' | '.join(format(cell) for cell in row)} |"
+
+
+if __name__ == "__main__":
+    import sys
+    sys.stdout.write(isa_manual())

@@ -110,5 +110,8 @@ class Accumulators(wiring.Component):
         used = token.page == page
         if lane >= self.config.tile.lanes // 2:
             used = used & ~token.single
-        with m.If(used):
-            m.d.comb += self.lanes[lane].eq(sums.word_select(token.token, len(self.lanes[lane])))
+        width = len(self.lanes[lane])
+        with m.If(used), m.Switch(token.token):
+            for t in range(self.config.tile.tokens):
+                with m.Case(t):
+                    m.d.comb += self.lanes[lane].eq(sums[t * width:][:width])

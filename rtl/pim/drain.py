@@ -163,7 +163,7 @@ class Drain(wiring.Component):
                     steps[Tile.latency + reducer.sum_latency].output_format),
                 *(reducer.lanes[lane].eq(self.lanes[lane].word_select(r, 32))
                   for lane in range(self.config.tile.lanes))]
-            rows.append(Mux(r <= steps[-1].last_row, reducer.o, 0))
+            rows.append(Mux(r <= steps[-1].last_row, reducer.o, 0) if r else reducer.o)
         return rows
 
     def _line(self, step, rows):

@@ -222,7 +222,8 @@ class Sequencer(wiring.Component):
         mask, rest = (Signal(self.config.tile.depth, name=name, reset_less=True)
                       for name in ("mask_lower", "mask_rest"))
         at = word == job.last_line
-        valid = Cat(~at | (i <= job.last_element) for i in range(self.config.granule_elements))
+        valid = Cat(1, *(~at | (i <= job.last_element)
+                         for i in range(1, self.config.granule_elements)))
         if self.config.has_bytes:
             # The last word of a pair may lie beyond.
             beyond = (word == job.last_word) & ~at

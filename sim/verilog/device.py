@@ -154,8 +154,9 @@ class VerilatorDevice(Device):
 
     def _run_all(self, jobs: dict[int, Job]) -> None:
         self._stop.clear()
-        if len(jobs) == 1:
-            self._run(*jobs.popitem())
+        if len(jobs) < 2:
+            for channel, job in jobs.items():
+                self._run(channel, job)
             return
         with ThreadPoolExecutor(min(len(jobs), len(os.sched_getaffinity(0)))) as pool:
             try:
@@ -201,8 +202,11 @@ class VerilatorDevice(Device):
                               f"for instructions with tags {tags}")
         clocks = job.done_clocks[-1:] - job.issue_clocks[:1]
         self.cycles[channel] = int(clocks.sum())
-        return [Completion(tag, Status(status))
-                for tag, status in zip(tags, job.statuses.tolist(), strict=True)]
+        statuses = job.statuses.tolist()
+        if unknown := set(statuses) - set(Status):
+            raise DeviceFault(f"channel {channel}: a completion with status {max(unknown)}, which "
+                              f"there is not")
+        return [Completion(tag, Status(s)) for tag, s in zip(tags, statuses, strict=True)]
 
     def _host_access(self, channel, buffer, line, data, write) -> np.ndarray:
         config, granule = self.config, self.config.granule_bytes

@@ -56,6 +56,7 @@ class Channel {
 public:
     Channel(uint8_t* storage, uint64_t seed) : dram(storage, seed), random_(seed * 2 + 1) {
         context_ = std::make_unique<VerilatedContext>();
+        enter();
         model_ = std::make_unique<Vchannel>(context_.get(), "channel");
         Job nothing{};
         model_->rst = 1;
@@ -65,9 +66,14 @@ public:
         dram.trace.clear();
         dram.commands = dram.faults = 0;
     }
-    ~Channel() { model_->final(); }
+    ~Channel() {
+        enter();
+        model_->final();
+        model_.reset();
+    }
 
     int run(Job& job, uint64_t clocks) {
+        enter();
         uint64_t seen = progress(job);
         for (uint64_t i = 0; i < clocks; i++) {
             if (job.completed == job.instructions && job.answered == job.requests) return DONE;
@@ -83,6 +89,7 @@ public:
     }
 
     void idle(uint64_t clocks) {
+        enter();
         Job nothing{};
         for (uint64_t i = 0; i < clocks; i++) step(nothing, true);
     }
@@ -91,6 +98,9 @@ public:
     uint64_t clock = 0, idle_since = 0;
 
 private:
+    // Verilator finds the context in a variable of the thread, where another channel's may be.
+    void enter() { Verilated::threadContextp(context_.get()); }
+
     // Anything that a stuck channel does not do: refresh and garbage are no progress.
     uint64_t progress(const Job& job) const {
         return job.issued + job.completed + job.asked + job.answered + dram.columns;

@@ -65,6 +65,7 @@ class Work:
     fmt: Format
     source: int
     result: int
+    rng: np.random.Generator
     inputs: Format = Format.FP16
     weights: Format = Format.FP16
 
@@ -74,15 +75,21 @@ class Work:
 
     @property
     def beats(self):
-        data = layout.pack_weights(self.config, self.w, self.weights).copy()
+        data = self.noisy(layout.pack_weights, self.w)
         word = data.reshape(-1, self.config.tile.rows, 2, self.config.granule_bytes // 2)
         return [int.from_bytes(beat.tobytes(), "little")
                 for beat in word.transpose(0, 2, 1, 3).reshape(-1, self.config.beat_bytes)]
 
+    def noisy(self, pack, matrix):
+        """Bytes of the matrix with anything as padding."""
+        data = pack(self.config, matrix, self.weights)
+        inside = pack(self.config, np.full_like(matrix, np.iinfo(matrix.dtype).max), self.weights)
+        return np.where(inside, data, self.rng.integers(0, 256, data.shape)).astype(np.uint8)
+
     def place(self, source, expected):
         """Put the operands into one image and the results into the other."""
         size = self.config.line_bytes
-        data = layout.pack_operands(self.config, self.x, self.weights)
+        data = self.noisy(layout.pack_operands, self.x)
         source.reshape(-1)[self.source * size:][:len(data)] = data
         y = gemm(self.x, self.w, self.config.tile.depth, self.fmt, inputs=self.inputs,
                  weights=self.weights)
@@ -110,12 +117,13 @@ def random_bits(rng, shape, fmt=Format.FP16):
 def jobs(rng, config, sizes):
     """Jobs one behind the other in both buffers."""
     source = result = 0
-    for m, n, k in sizes:
-        fmt, inputs, weights = (Format(rng.choice(known)) for known in (
-            config.output_formats, config.input_formats, config.weight_formats))
+    for i, (m, n, k) in enumerate(sizes):
+        inputs, weights = (Format(rng.choice(known)) for known in (
+            config.input_formats, config.weight_formats))
+        fmt = config.output_formats[i % len(config.output_formats)]
         m = min(m, config.pass_tokens(weights))
         work = Work(config, random_bits(rng, (m, k), inputs), random_bits(rng, (n, k), weights),
-                    fmt, source, result, inputs, weights)
+                    fmt, source, result, rng, inputs, weights)
         source += layout.operand_lines(config, m, k, weights)
         result += layout.line_count(config, m, n, fmt)
         assert source <= config.input_lines and result <= config.temp_lines
@@ -288,7 +296,7 @@ def test_bytes_deliver_their_bandwidth(seed, m):
     rng = np.random.default_rng(seed)
     config = MIXED.replace(formats=("fp16", "int8"))
     x, w = random_bits(rng, (m, 320), Format.FP16), random_bits(rng, (12, 320), Format.INT8)
-    events, _ = run(rng, config, [Work(config, x, w, Format.FP32, 0, 0, weights=Format.INT8)])
+    events, _ = run(rng, config, [Work(config, x, w, Format.FP32, 0, 0, rng, weights=Format.INT8)])
     active, beats = events["active"], 2 * 320 // (2 * config.granule_elements) * 3
     assert len(active) == beats
     assert active[-1] - active[0] == beats + 2 - 1

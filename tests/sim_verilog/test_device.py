@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The device on the generated Verilog: equal to the reference, and loud where it is not sound."""
+
+import numpy as np
+import pytest
+
+from logicpim.sim.model.device import ReferenceDevice
+from logicpim.sim.verilog import DeviceFault, Pauses, Requests, VerilatorDevice
+from logicpim.spec.device import STALLS, Region
+from logicpim.spec.errors import CapacityError, LogicPimError
+from logicpim.spec.isa import Buffer, Completion, Format, Instruction, Opcode, Status
+from logicpim.spec.presets import PRESETS
+
+SMALL = PRESETS["small"]
+
+
+def programs(config, random):
+    """A program with everything in it, for random contents."""
+    def gemm(m, n, k, **more):
+        return Instruction(Opcode.GEMM, m=m, n=n, k=k, tag=int(random.integers(1 << 16)), **more)
+    return [
+        gemm(3, 9, 21, address=5),
+        gemm(1, 1, 1, address=600, source_line=7, output_format=Format.FP32),
+        Instruction(Opcode.FENCE, tag=9),
+        gemm(7, 6, 9, address=1023),  # runs past the end: refused
+        Instruction(Opcode.LOAD, address=100, length=5, buffer=Buffer.TEMP, result_line=60),
+        gemm(5, 12, 16, address=512, result_line=20),
+        Instruction(Opcode.STORE, address=300, length=7, source_line=2),
+        Instruction(Opcode.STORE, address=700, length=20, buffer=Buffer.TEMP),
+        0xFF,
+    ]
+
+
+def fill(device, channel, config, random):
+    values = random.standard_normal(config.capacity_bytes // 2).astype(np.float16)
+    device.dram(channel)[:] = values.view(np.uint8)
+    for buffer, lines in ((Buffer.INPUT, config.input_lines), (Buffer.TEMP, config.temp_lines)):
+        values = random.standard_normal(lines * config.line_bytes // 2).astype(np.float16)
+        device.write_buffer(channel, buffer, 0, values.view(np.uint8))
+
+
+def everything(device, channel, config):
+    return [device.dram(channel).copy()] + [
+        device.read_buffer(channel, buffer, 0, lines * config.line_bytes)
+        for buffer, lines in ((Buffer.INPUT, config.input_lines), (Buffer.TEMP, config.temp_lines))]
+
+
+@pytest.mark.parametrize("pauses", [Pauses(), Pauses(200, 100, 30, 230)])
+def test_equals_the_reference(pauses, seed):
+    config = SMALL.replace(channels=2)
+    with VerilatorDevice(config, seed=seed, pauses=pauses) as device:
+        reference = ReferenceDevice(config)
+        for channel in range(2):
+            for each in (device, reference):
+                fill(each, channel, config, np.random.default_rng(seed + channel))
+        device.clear_counters()
+        random = np.random.default_rng(seed)
+        work = {channel: programs(config, random) for channel in range(2)}
+        done = device.execute(work)
+        assert done == reference.execute(work)
+        assert [c.status for c in done[0]][3] is Status.DRAM_RANGE
+        for channel in range(2):
+            counters = device.counters(channel)
+            assert counters["cycles"] == counters["active"] + sum(
+                counters[c.name.lower()] for c in STALLS)
+            assert 0 < counters["cycles"] <= device.cycles[channel] + 1
+            for a, b in zip(everything(device, channel, config),
+                            everything(reference, channel, config), strict=True):
+                assert (a == b).all()
+
+
+def test_host_port_reaches_everything(seed):
+    """Masked writes and reads of all regions, in one go and with pauses, beside a program."""
+    random = np.random.default_rng(seed)
+    n, size = 300, SMALL.granule_bytes
+    with VerilatorDevice(SMALL, pauses=Pauses(request=90, response=90)) as device:
+        fill(device, 0, SMALL, random)
+        before = everything(device, 0, SMALL)
+        regions = random.integers(0, 3, n)
+        address = random.integers(0, 256, n) + np.where(regions == 0, 256, 0)
+        mask = random.integers(0, 256, (n, size // 8))
+        cell = SMALL.tile.rows * 2  # bytes: buffers are written in whole ones
+        assert cell == 8
+        mask[regions != Region.DRAM] = np.where(mask[regions != Region.DRAM] & 1, 255, 0)
+        requests = Requests(random.integers(0, 2, n), regions, address,
+                            random.integers(0, 256, (n, size)), mask)
+        program = [Instruction(Opcode.GEMM, m=2, n=40, k=8, address=0, result_line=64)] * 3
+        device.execute({0: program}, {0: requests})
+        after = everything(device, 0, SMALL)
+    want = [memory.reshape(-1, size).copy() for memory in before]
+    masks = np.unpackbits(requests.mask.astype(np.uint8), axis=1, bitorder="little").astype(bool)
+    for i in range(n):
+        granule = want[regions[i]][address[i]]
+        if requests.write[i]:
+            granule[masks[i]] = requests.data[i][masks[i]]
+        elif regions[i] != Region.TEMP or address[i] < 128:  # the program writes the rest
+            assert (requests.answers[i] == granule).all(), i
+    assert not requests.errors.any()
+    assert (after[0].reshape(-1, size) == want[0]).all()
+    assert (after[1].reshape(-1, size) == want[1]).all()
+
+
+def test_trace(seed):
+    with VerilatorDevice(SMALL, trace=True) as device, VerilatorDevice(SMALL) as other:
+        for each in (device, other):
+            each.execute({0: [Instruction(Opcode.GEMM, m=1, n=40, k=32)]})
+            each.idle(0, 200_000)
+        trace = device.trace(0)
+        assert len(trace) > 100 and (np.diff(trace["clock"].astype(int)) >= 0).all()
+        assert trace["clock"][-1] <= 2 * device.clocks(0) and device.clocks(0) > 200_000
+        assert not len(other.trace(0))
+        device.clear_trace()
+        assert not len(device.trace(0))
+
+
+def test_same_again():
+    """Two devices of one seed do the same, clock by clock."""
+    traces = []
+    for _ in range(2):
+        with VerilatorDevice(SMALL, trace=True, seed=3, pauses=Pauses(50, 50, 50, 50)) as device:
+            device.execute({0: [Instruction(Opcode.GEMM, m=1, n=40, k=32)]})
+            traces.append(device.trace(0))
+    assert (traces[0] == traces[1]).all()
+
+
+def test_a_violation_is_told(monkeypatch):
+    """The checker sees what the Verilog does: with another notion of time it complains."""
+    device = VerilatorDevice(SMALL)
+    slow = SMALL.replace(timing_overrides={"nRCDRD": 40})
+    from logicpim.sim.dram.checker import TraceChecker
+    device._checkers[0] = TraceChecker(slow, 0)
+    with device, pytest.raises(DeviceFault, match="protocol violated.*nRCDRD"):
+        device.execute({0: [Instruction(Opcode.GEMM, m=1, n=4, k=8)]})
+
+
+def test_a_stuck_channel_is_told(puppet_config, puppet_top, pull):
+    with VerilatorDevice(puppet_config, check=False, idle_limit=500, top=puppet_top) as device:
+        with pytest.raises(DeviceFault, match=r"channel 0 is stuck at clock 5\d\d.*1 of 1 instr.* "
+                                              r"0 completed.*ACT rank 0"):
+            device.execute({0: [pull(hang=1, row0={"command": 1})]})
+
+
+def test_promises_broken_are_told(puppet_config, puppet_top, pull):
+    with VerilatorDevice(puppet_config, check=False, top=puppet_top) as device:
+        with pytest.raises(DeviceFault, match="a completion of no instruction"):
+            device.execute({0: [pull(spurious=1, low=2)]})
+            device.idle(0, 10)
+    with VerilatorDevice(puppet_config, check=False, top=puppet_top) as device:
+        with pytest.raises(DeviceFault, match="finds a bank closed.*1 faults"):
+            device.execute({0: [pull(column0={"command": 8}, low=2)]})
+            device.idle(0, 10)
+    with VerilatorDevice(puppet_config, check=False, top=puppet_top) as device:
+        with pytest.raises(DeviceFault, match=r"tags \[0\] for instructions with tags \[5\]"):
+            device.execute({0: [pull(spurious=1, hang=1, tag=5, low=2)]})
+    with VerilatorDevice(puppet_config, check=False, top=puppet_top) as device:
+        with pytest.raises(DeviceFault, match=r"status \d+, which there is not"):
+            for _ in range(9):  # the status is garbage
+                device.execute({0: [pull()]})
+
+
+def test_wrong_use():
+    with VerilatorDevice(SMALL) as device:
+        assert device.execute({}) == {} and device.execute({0: []}) == {0: []}
+        with pytest.raises(LogicPimError, match="channel 1 does not exist"):
+            device.dram(1)
+        with pytest.raises(LogicPimError, match="not whole granules"):
+            device.read_buffer(0, Buffer.INPUT, 0, 3)
+        with pytest.raises(CapacityError, match="do not fit the temp buffer"):
+            device.read_buffer(0, Buffer.TEMP, SMALL.temp_lines - 1, 2 * SMALL.line_bytes)
+        with pytest.raises(TypeError, match="uint8"):
+            device.write_buffer(0, Buffer.TEMP, 0, np.zeros(16, np.uint16))
+        with pytest.raises(LogicPimError, match="256 bits"):
+            device.execute({0: [1 << 256]})
+        memory = device.dram(0)
+        assert device.execute({0: [Instruction(Opcode.FENCE, tag=3)]}) == {
+            0: [Completion(3, Status.OK)]}
+    memory[:] = 1  # the array outlives the device
+    with pytest.raises(RuntimeError, match="closed"):
+        device.dram(0)
