@@ -9,6 +9,7 @@ from ..sim.model import layout
 from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import CapacityError
+from ..spec.isa import Format
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Matrix:
     k: int
     space: int
     pieces: tuple[Piece, ...]
+    format: Format = Format.FP16
 
 
 class Memory:
@@ -46,11 +48,11 @@ class Memory:
         self.config = config
         self._used = np.zeros((config.channels, config.dram.bundles), np.int64)
 
-    def place(self, n: int, k: int, space: int) -> Matrix:
+    def place(self, n: int, k: int, space: int, fmt: Format = Format.FP16) -> Matrix:
         """Room for a matrix [n, k] in memory space ``space``. Raises CapacityError if none."""
         config, dram = self.config, self.config.dram
         blocks, more = divmod(-(-n // config.tile.rows), config.channels)
-        words = layout.granules_for(config, k)
+        words = layout.granules_for(config, k, fmt)
         pieces, row = [], 0
         for channel in range(config.channels):
             mine = blocks + (channel < more)
@@ -68,14 +70,14 @@ class Memory:
                 row += rows
         for piece in pieces:
             self._used[piece.channel, space] += words * -(-piece.rows // config.tile.rows)
-        return Matrix(n, k, space, tuple(pieces))
+        return Matrix(n, k, space, tuple(pieces), format=fmt)
 
 
 def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
-    """Put the FP16 patterns (uint16 [n, k]) of a matrix in place, by the back door."""
+    """Put the patterns (uint16 or uint8 [n, k]) of a matrix in place, by the back door."""
     config = device.config
     for piece in matrix.pieces:
         rows = w_bits[piece.first_row:piece.first_row + piece.rows]
-        data = layout.pack_weights(config, rows)
+        data = layout.pack_weights(config, rows, matrix.format)
         start = piece.address * config.word_bytes
         device.dram(piece.channel)[start:start + data.size] = data

@@ -29,19 +29,22 @@ class LaneReducer(wiring.Component):
     -------
     lanes : In, four times binary32
     second : In, with the lanes' sum, ``pair_latency`` later: add the element before
-    output_format : In, ``sum_latency`` clocks after the lanes
-    o : Out, ``latency`` clocks later: 16 bits in the lower half and, for FP32, all of it
+    output_format : In, with the whole sum, ``sum_latency`` later
+    o : Out, a clock later: 16 bits in the lower half and, for FP32, all of it
 
     One element each clock.
     """
 
     pair_latency = 2 * (Adder.latency + 1)
 
+    @classmethod
+    def sum_latency(cls, split: bool) -> int:
+        """Clocks from the lanes to the whole sum; the result is out a clock later."""
+        return cls.pair_latency + split * (Adder.latency + 1)
+
     def __init__(self, *, split: bool = False, brain: bool = False):
         self.split = split
         self.brain = brain
-        self.sum_latency = self.pair_latency + split * (Adder.latency + 1)
-        self.latency = self.sum_latency + 1
         super().__init__({"lanes": In(32).array(4), "second": In(1), "output_format": In(Format),
                           "o": Out(32)})
 
@@ -99,9 +102,8 @@ class Drain(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         tile = config.tile
-        self._reducer = LaneReducer(split=config.has_bytes,
-                                    brain=Format.BF16 in config.output_formats)
-        self.latency = 1 + Tile.latency + self._reducer.latency + 1
+        self._sum_latency = LaneReducer.sum_latency(config.has_bytes)
+        self.latency = 1 + Tile.latency + self._sum_latency + 1 + 1
         super().__init__({
             "blocks": In(stream.Signature(row_block(config))), "released": Out(1),
             "step": Out(drain_step(config)),
@@ -115,7 +117,7 @@ class Drain(wiring.Component):
         m.submodules.walker = walker = DrainWalker(self.config)
         wiring.connect(m, wiring.flipped(self.blocks), walker.blocks)
         m.d.comb += self.released.eq(walker.released)
-        steps = self._delay(m, walker.step, Tile.latency + self._reducer.latency)
+        steps = self._delay(m, walker.step, Tile.latency + self._sum_latency + 1)
         last = steps[-1]
         rows = self._reduce(m, steps)
         m.d.comb += [
@@ -154,13 +156,14 @@ class Drain(wiring.Component):
         """Results of the rows, 32 bits each, +0 where there is no row."""
         rows = []
         for r in range(self.config.tile.rows):
-            reducer = shared(LaneReducer(split=self._reducer.split, brain=self._reducer.brain),
+            reducer = shared(LaneReducer(split=self.config.has_bytes,
+                                         brain=Format.BF16 in self.config.output_formats),
                              "lane_reducer")
             m.submodules[f"row_{r}"] = reducer
             m.d.comb += [
                 reducer.second.eq(steps[Tile.latency + reducer.pair_latency].part),
                 reducer.output_format.eq(
-                    steps[Tile.latency + reducer.sum_latency].output_format),
+                    steps[Tile.latency + self._sum_latency].output_format),
                 *(reducer.lanes[lane].eq(self.lanes[lane].word_select(r, 32))
                   for lane in range(self.config.tile.lanes))]
             rows.append(Mux(r <= steps[-1].last_row, reducer.o, 0) if r else reducer.o)

@@ -17,8 +17,9 @@ from logicpim.sim.model import layout
 from logicpim.sim.model.gemm import gemm
 from logicpim.spec.config import Config, Tile
 from logicpim.spec.dram import Organisation
+from logicpim.spec.errors import ConfigError
 from logicpim.spec.isa import BYTE_FORMATS, Format
-from logicpim.spec.presets import PRESETS
+from logicpim.spec.presets import PRESETS, load_config
 
 SMALL = PRESETS["small"]
 
@@ -271,8 +272,12 @@ MIXED = SMALL.replace(formats=("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8"),
                       input_buffer_bytes=1 << 13, temp_buffer_bytes=1 << 13)
 
 
-@pytest.mark.parametrize("formats", [("fp16", "bf16"), ("fp16", "int8"), MIXED.formats])
-@pytest.mark.parametrize("stalls", [{}, {"beat_stall": 0.2, "read_stall": 0.2, "job_stall": 0.5}])
+UNEVEN = {"beat_stall": 0.2, "read_stall": 0.2, "job_stall": 0.5}
+
+
+@pytest.mark.parametrize("formats, stalls", [
+    (("fp16", "bf16"), {}), (("fp16", "int8"), UNEVEN), (MIXED.formats, {}),
+    pytest.param(MIXED.formats, UNEVEN, marks=pytest.mark.full)])
 def test_formats(seed, formats, stalls):
     """Jobs of all formats behind each other, with few tokens and with many."""
     rng = np.random.default_rng(seed)
@@ -300,3 +305,27 @@ def test_bytes_deliver_their_bandwidth(seed, m):
     active, beats = events["active"], 2 * 320 // (2 * config.granule_elements) * 3
     assert len(active) == beats
     assert active[-1] - active[0] == beats + 2 - 1
+
+
+OPERATIONS_A_BYTE = [1, 2, 4, 8, *(pytest.param(n, marks=pytest.mark.full) for n in (16, 32))]
+
+
+@pytest.mark.parametrize("tokens", OPERATIONS_A_BYTE)
+def test_tokens_are_operations_a_byte(seed, tokens):
+    """Each weight of 16 bits is used for ``tile.tokens`` multiply-adds, and all else follows."""
+    channel = load_config("channel", [f"tile.tokens={tokens}"])
+    assert 2 * channel.tile.macs / channel.beat_bytes == tokens
+    assert channel.input_lines * tokens * channel.granule_bytes == channel.input_buffer_bytes
+    rng = np.random.default_rng(seed)
+    config = shaped(tokens=tokens, rows=2, depth=4, groups=2, banks=2).replace(
+        formats=("fp16", "int8"), input_buffer_bytes=1 << 14, temp_buffer_bytes=1 << 14)
+    sizes = [(max(1, m), 3, 19) for m in (tokens // 2, tokens, 2 * tokens)]
+    run(rng, config, list(jobs(rng, config, sizes)))
+
+
+@pytest.mark.parametrize("rows, depth, reason", [
+    (8, 4, "tile.rows 8 must divide tile.depth 4"), (3, 8, "tile.rows must be a power of two"),
+    (8, 64, "tile.depth must be a power of two from 4 to 32")])
+def test_illegal_tiles(rows, depth, reason):
+    with pytest.raises(ConfigError, match=reason):
+        shaped(tokens=2, rows=rows, depth=depth, groups=2, banks=8)
