@@ -94,6 +94,11 @@ def load_config(name_or_path: str, overrides: list[str] = ()) -> Config:
             raise ConfigError(f"{path}: unknown base preset {base!r}; presets are "
                               f"{', '.join(sorted(PRESETS))}")
         config = _build({"name": path.stem, **values}, PRESETS[base])
+    # All at once: values that depend on each other change together.
+    changes = {}
     for text in overrides:
-        config = _build(_parse_override(text), config)
-    return config
+        for key, value in _parse_override(text).items():
+            if isinstance(value, dict) and isinstance(changes.get(key), dict):
+                value = changes[key] | value
+            changes[key] = value
+    return _build(changes, config) if changes else config

@@ -30,8 +30,6 @@ lint_off -rule PROCASSINIT
 lint_off -rule UNUSEDSIGNAL
 // Constants are as short as they were written.
 lint_off -rule WIDTHEXPAND
-// A limit that is zero in this configuration makes a comparison with it constant.
-lint_off -rule UNSIGNED
 // A part chosen by a variable is shifted down, and the rest falls off.
 lint_off -rule WIDTHTRUNC -file "*" -match "*SHIFTR generates*"
 // The file of a module also holds the modules that only it instantiates.
@@ -105,7 +103,11 @@ def write_folder(folder: Path, files: dict[str, str]) -> None:
         if folder.exists():
             old = new.with_name(new.name + ".old")
             os.rename(folder, old)
-            os.rename(new, folder)
+            try:
+                os.rename(new, folder)
+            except OSError:
+                os.rename(old, folder)
+                raise
             shutil.rmtree(old)
         else:
             os.rename(new, folder)

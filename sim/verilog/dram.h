@@ -20,6 +20,12 @@ struct Record {
 };
 static_assert(sizeof(Record) == 24, "the layout of TRACE_DTYPE");
 
+constexpr uint32_t power_above(uint32_t latency) {
+    uint32_t power = 2;
+    while (power <= latency) power *= 2;
+    return power;
+}
+
 // Garbage that a read bus carries without data: never the same twice in a row.
 class Garbage {
 public:
@@ -120,9 +126,9 @@ public:
 
 private:
     static constexpr int64_t CLOSED = -1;
-    static constexpr uint32_t DEPTH = 64;
-    static_assert(LOGICPIM_READ_LATENCY < DEPTH && LOGICPIM_WRITE_LATENCY < DEPTH,
-                  "transfers under way fit the ring");
+    static constexpr uint32_t DEPTH =  // of the rings of transfers under way
+        power_above(LOGICPIM_READ_LATENCY > LOGICPIM_WRITE_LATENCY ? LOGICPIM_READ_LATENCY
+                                                                   : LOGICPIM_WRITE_LATENCY);
     static_assert(LANES > 1, "a bundle is more than a bank");
     static constexpr uint32_t PER_RANK = LOGICPIM_BUNDLES / LOGICPIM_RANKS;
     static constexpr uint32_t PER_GROUP = LANES / LOGICPIM_BANK_GROUPS;

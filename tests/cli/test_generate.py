@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from logicpim.spec.presets import load_config
+
 
 def test_json(logicpim, tmp_path):
     result = logicpim("generate", "--config", "small", "--set", "tile.groups=1", "--channels", 2,
@@ -24,6 +26,12 @@ def test_for_people(logicpim, tmp_path):
     done = logicpim("generate", "--config", "small", "--prefix", "my_", "-o", tmp_path / "out")
     assert str(tmp_path / "out" / "channel.v") in done.out and "bytes of Verilog" in done.out
     assert (tmp_path / "out" / "my_line_memory.v").exists()
+
+
+def test_values_that_depend_on_each_other_change_together():
+    config = load_config("small", ["tile.rows=2", "dram.bundle_banks=2", "tile.depth=16"])
+    assert (config.tile.rows, config.dram.bundle_banks, config.tile.depth) == (2, 2, 16)
+    assert load_config("small", ["word_fifo=4", "word_fifo=16"]).word_fifo == 16
 
 
 @pytest.mark.parametrize("more, words", [

@@ -9,7 +9,7 @@ from logicpim.sim.verilog import DeviceFault, Pauses, Requests, VerilatorDevice
 from logicpim.spec.device import STALLS, Region
 from logicpim.spec.errors import CapacityError, LogicPimError
 from logicpim.spec.isa import Buffer, Completion, Format, Instruction, Opcode, Status
-from logicpim.spec.presets import PRESETS
+from logicpim.spec.presets import PRESETS, load_config
 
 SMALL = PRESETS["small"]
 
@@ -66,6 +66,31 @@ def test_equals_the_reference(pauses, seed):
             assert 0 < counters["cycles"] <= device.cycles[channel] + 1
             for a, b in zip(everything(device, channel, config),
                             everything(reference, channel, config), strict=True):
+                assert (a == b).all()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("changes", [
+    ["tile.tokens=1", "tile.groups=1"],
+    ["tile.tokens=8", "tile.groups=4", "temp_buffer_bytes=16384", "input_buffer_bytes=8192"],
+    ["tile.rows=2", "dram.bundle_banks=2", "tile.depth=16"],
+    ["tile.rows=8", "tile.depth=8", "dram.bundle_banks=8", "dram.ranks=2"],
+    ["dram.bank_groups=1", "dram.banks_per_group=8", "dram.columns=4", "word_fifo=4"],
+    ["timing_overrides.nCL=70", "timing_overrides.nCWL=1", "refresh=false"],
+    ["queue_depth=2", "host_burst=1", "dram.bank_groups=4", "dram.banks_per_group=2"],
+])
+def test_odd_configurations(changes, seed):
+    config = load_config("small", changes).replace(name="odd")
+    random = np.random.default_rng(seed)
+    with VerilatorDevice(config, seed=seed, pauses=Pauses(100, 100, 100, 100)) as device:
+        reference = ReferenceDevice(config)
+        for each in (device, reference):
+            fill(each, 0, config, np.random.default_rng(seed))
+        for _ in range(5):
+            work = {0: programs(config, random)}
+            assert device.execute(work) == reference.execute(work)
+            for a, b in zip(everything(device, 0, config), everything(reference, 0, config),
+                            strict=True):
                 assert (a == b).all()
 
 

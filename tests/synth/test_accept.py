@@ -6,7 +6,7 @@ import re
 import pytest
 
 from logicpim.rtl.generate.artefacts import artefacts, write_folder
-from logicpim.spec.presets import PRESETS
+from logicpim.spec.presets import PRESETS, load_config
 from logicpim.synth import accept
 
 
@@ -47,6 +47,20 @@ def test_yosys(folder):
 @pytest.mark.full
 def test_paper_size(tmp_path):
     write_folder(tmp_path / "out", artefacts(PRESETS["channel"])[0])
+    assert not any(accept.accept(tmp_path / "out").values())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("changes", [
+    ["tile.tokens=1", "tile.groups=1"],
+    ["tile.tokens=8", "tile.groups=4", "temp_buffer_bytes=16384", "input_buffer_bytes=8192"],
+    ["tile.rows=2", "dram.bundle_banks=2", "tile.depth=16"],
+    ["tile.rows=8", "tile.depth=8", "dram.bundle_banks=8", "dram.ranks=2"],
+    ["dram.bank_groups=1", "dram.banks_per_group=8", "dram.columns=4", "word_fifo=4"],
+    ["queue_depth=2", "host_burst=1", "refresh=false"],
+])
+def test_odd_configurations(tmp_path, changes):
+    write_folder(tmp_path / "out", artefacts(load_config("small", changes))[0])
     assert not any(accept.accept(tmp_path / "out").values())
 
 
