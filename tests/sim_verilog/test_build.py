@@ -50,7 +50,8 @@ def test_where(monkeypatch, tmp_path):
 def test_once(cache, quick, puppet_config, puppet_top):
     notes = []
     first = build.model_library(puppet_config, puppet_top, notes.append)
-    again = build.model_library(puppet_config, puppet_top, notes.append)
+    other_name = puppet_config.replace(name="other")
+    again = build.model_library(other_name, puppet_top, notes.append)
     assert first == again and first.exists() and len(quick) == 1
     assert notes[0] == "building the simulator of 'puppet' with Verilator, once"
     assert len(notes) == 2
