@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Dot products and sums of every format on the generated Verilog: any patterns, the same bits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from logicpim.spec.presets import PRESETS
 SMALL = PRESETS["small"]
 CONFIG = SMALL.replace(
     formats=tuple(f.name.lower() for f in WEIGHT_FORMATS), refresh=False,
+    dram=replace(SMALL.dram, rows=128),
     tile=Tile(tokens=4, rows=4, depth=8, groups=2), input_buffer_bytes=1 << 14,
     temp_buffer_bytes=1 << 16)
 # Sign, exponent and fraction: bits of each format, as far as it has them.
