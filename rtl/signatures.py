@@ -107,10 +107,11 @@ class DataStrobes(Signature):
 
 
 def gemm_job(config: Config) -> data.StructLayout:
-    """One pass over the weights: up to ``tile.max_tokens`` tokens against N rows of depth K.
+    """One pass over the weights: up to ``config.pass_tokens`` tokens against N rows of depth K.
 
     ``source_line`` is the operand line of (group 0, k word 0); group g, k word w is at
-    ``source_line + g * ceil(k / granule_elements) + w``. ``result_line`` likewise, with the
+    ``source_line + g * ceil(k / granule_elements) + w`` (with 8-bit weights K counts as padded
+    to whole words, of twice as many elements). ``result_line`` likewise, with the
     result lines of one group in place of the k words. Raw sizes, all >= 1.
     """
     return data.StructLayout({
@@ -118,7 +119,7 @@ def gemm_job(config: Config) -> data.StructLayout:
         "n": unsigned(24), "k": unsigned(24),
         "source_line": unsigned(ceil_log2(config.input_lines)),
         "result_line": unsigned(ceil_log2(config.temp_lines)),
-        "output_format": Format,
+        "weight_format": Format, "input_format": Format, "output_format": Format,
     })
 
 

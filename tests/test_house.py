@@ -44,7 +44,7 @@ def files(root):
     for folder, folders, names in os.walk(root):
         folders[:] = [f for f in folders if f == ".ci" or not f.startswith(".") and f not in
                       ("build", "dist", "__pycache__", "sim_build") and ".egg-info" not in f]
-        yield from sorted(Path(folder) / name for name in names)
+        yield from sorted(Path(folder) / name for name in names if name != ".git")
 
 
 def sources(root):

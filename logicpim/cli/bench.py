@@ -11,8 +11,10 @@ from ..driver.kernel import Job, Kernels, check_reduction
 from ..driver.memory import Memory, load
 from ..driver.stats import Stats
 from ..sim.model import layout
+from ..sim.model.arithmetic import bytes_as_fp16, fp32_to_bf16
 from ..sim.model.gemm import gemm
-from ..spec.isa import Format
+from ..spec.errors import LogicPimError
+from ..spec.isa import WEIGHT_FORMATS, Format
 from .io import (
     Progress,
     add_config_options,
@@ -26,14 +28,14 @@ from .io import (
 from .trace import add_trace_option, check_trace, write_trace
 
 EPILOG = """\
-X [M, K] and W [N, K] are seeded normal values in FP16. The rows of W are dealt over the channels;
-what exceeds the buffers is cut into several instructions. The result is compared bit for bit with
-the reference model.
+X [M, K] and W [N, K] are seeded normal values, in the formats of --input and --weights. The rows
+of W are dealt over the channels; what exceeds the buffers is cut into several instructions. The
+result is compared bit for bit with the reference model.
 
 what the keys mean
   cycles                logic clocks from the instruction's acceptance to its completion, of the
                         channel that takes longest
-  weight_bytes          useful bytes of weights: N * K * 2
+  weight_bytes          useful bytes of weights: N * K * 2, or N * K with 8 bits
   bandwidth_efficiency  weight_bytes / (channels * cycles * bytes of a beat), refresh included
   bandwidth_bound       the most it could be: a closed formula of the DRAM's timing, the number of
                         bundles, refresh and stagger; of_bound is the part of it that was reached
@@ -47,11 +49,33 @@ examples
   logicpim bench gemm --m 1 --n 1024 --k 4096
   logicpim bench gemm --m 1 --n 4096 --k 4096 --bundles 4
   logicpim bench gemm --m 8 --n 1024 --k 4096 --no-refresh --json
+  logicpim bench gemm --set 'formats=["fp16","int8"]' --weights int8 --m 4 --n 1024 --k 4096
   logicpim bench gemm --config small --m 3 --n 7 --k 11 --trace commands.csv
   logicpim bench gemm --m 8 --n 4096 --k 4096 --channels 4 --backend reference
 """
 
-FORMATS = {"fp16": Format.FP16, "fp32": Format.FP32}
+FORMATS = {f.name.lower(): f for f in Format}
+OUTPUTS = ("fp16", "bf16", "fp32")
+INPUTS = ("fp16", "bf16")
+
+
+def draw(random, shape, scale: float, fmt: Format) -> np.ndarray:
+    """Patterns of normal values in a format; INT8 takes them 127 to four times the scale."""
+    values = random.standard_normal(shape) * scale
+    if fmt == Format.INT8:
+        return np.clip(np.rint(values * (127 / (4 * scale))), -127, 127).astype(np.int8).view(
+            np.uint8)
+    if fmt == Format.BF16:
+        return fp32_to_bf16(values.astype(np.float32).view(np.uint32))
+    half = values.astype(np.float16)
+    if fmt == Format.FP16:
+        return half.view(np.uint16)
+    every = np.arange(256, dtype=np.uint8)
+    known = bytes_as_fp16(every, fmt).view(np.float16)
+    every, known = every[np.isfinite(known)], known[np.isfinite(known)]
+    order = np.argsort(known, kind="stable")
+    middle = (known[order][1:].astype(np.float32) + known[order][:-1].astype(np.float32)) / 2
+    return every[order][np.searchsorted(middle, half.astype(np.float32))]
 
 
 def add_parser(subparsers):
@@ -71,7 +95,12 @@ def add_parser(subparsers):
                    help="bank bundles that the weights are dealt over, streamed in turn "
                         "(default: %(default)s)")
     p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
-    p.add_argument("--output", choices=FORMATS, default="fp32",
+    for name, what, choices in (("weights", "weights", [f.name.lower() for f in WEIGHT_FORMATS]),
+                                ("input", "operands", INPUTS)):
+        p.add_argument(f"--{name}", choices=choices, default="fp16",
+                       help=f"format of the {what}, of those in the configuration's formats "
+                            f"(default: %(default)s)")
+    p.add_argument("--output", choices=OUTPUTS, default="fp32",
                    help="format of the results (default: %(default)s)")
     p.add_argument("--seed", type=whole(0), default=1, help="of the data (default: %(default)s)")
     add_trace_option(p)
@@ -87,32 +116,39 @@ def run(args) -> dict:
     if args.no_refresh:
         config = config.replace(refresh=False)
     check_trace(args)
-    check_reduction(config, args.k)
-    matrix = Memory(config).place(args.n, args.k, space=0, bundles=args.bundles)
+    weights, inputs, output = (FORMATS[name] for name in (args.weights, args.input, args.output))
+    for fmt in {weights, inputs, output} - {Format.FP32}:
+        if fmt not in config.weight_formats:
+            raise LogicPimError(f"{config.name} does not include {fmt.name.lower()}: add "
+                                f"--set 'formats=[\"fp16\", \"{fmt.name.lower()}\"]'")
+    check_reduction(config, args.k, weights)
+    matrix = Memory(config).place(args.n, args.k, space=0, bundles=args.bundles, fmt=weights)
     progress = Progress()
     begun = time.perf_counter()
     random = np.random.default_rng(args.seed)
-    x_bits = random.standard_normal((args.m, args.k)).astype(np.float16).view(np.uint16)
-    w_bits = (random.standard_normal((args.n, args.k)) * args.k ** -0.5).astype(np.float16)
-    w_bits = w_bits.view(np.uint16)
+    x_bits = draw(random, (args.m, args.k), 1, inputs)
+    w_bits = draw(random, (args.n, args.k), args.k ** -0.5, weights)
     with open_device(args.backend, config, trace=args.trace is not None,
                      progress=progress) as device:
         load(device, matrix, w_bits)
         kernels, stats = Kernels(device), Stats()
         started = time.perf_counter()
         progress(f"running on {args.backend}")
-        (y,), = kernels.run([Job(x_bits, (matrix,))], FORMATS[args.output], stats)
+        (y,), = kernels.run([Job(x_bits, (matrix,), inputs)], output, stats)
         wall = time.perf_counter() - started
         progress("checking")
-        matches = np.array_equal(y, gemm(x_bits, w_bits, config.tile.depth, FORMATS[args.output]))
+        matches = np.array_equal(y, gemm(x_bits, w_bits, config.tile.depth, output,
+                                         inputs=inputs, weights=weights))
         write_trace(args, device)
         timed = device.timed
     progress.clear()
-    efficiency, limit = stats.bandwidth_efficiency(config), _limit(config, args)
+    efficiency, limit = stats.bandwidth_efficiency(config), _limit(
+        config, args, weights, stats.weight_bytes)
     return {
         "m": args.m, "n": args.n, "k": args.k, "config": config.name, "backend": args.backend,
         "bundles": args.bundles,
-        "channels": config.channels, "output": args.output, "refresh": config.refresh,
+        "channels": config.channels, "weights": args.weights, "input": args.input,
+        "output": args.output, "refresh": config.refresh,
         "cycles": stats.cycles if timed else None,
         "weight_bytes": stats.weight_bytes,
         "bandwidth_efficiency": efficiency,
@@ -131,15 +167,17 @@ def run(args) -> dict:
     }
 
 
-def _limit(config, args) -> float:
+def _limit(config, args, weights: Format, weight_bytes: int) -> float:
     """The upper bound of the kernel's bandwidth efficiency."""
     tile = config.tile
     blocks = -(-args.n // tile.rows)
     rows = -(-blocks // config.channels) * tile.rows
-    words = layout.weight_words(config, rows, args.k)
+    words = layout.weight_words(config, rows, args.k, weights)
+    # A word of 8-bit weights takes two clocks for half a group of tokens.
+    at_once = tile.tokens * layout.element_dtype(weights).itemsize // 2
     limit = bandwidth_bound(config, args.bundles, words, passes=-(-args.m // tile.max_tokens),
-                            groups=-(-args.m // tile.tokens))
-    return limit * args.n * args.k * 2 / (words * config.word_bytes * config.channels)
+                            groups=-(-args.m // at_once))
+    return limit * weight_bytes / (words * config.word_bytes * config.channels)
 
 
 def show(result: dict, args) -> None:

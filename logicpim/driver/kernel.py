@@ -10,17 +10,24 @@ from ..sim.model import layout
 from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import CapacityError, LogicPimError
-from ..spec.isa import FIELDS, Buffer, Format, Instruction, Opcode, Status
+from ..spec.isa import BYTE_FORMATS, FIELDS, Buffer, Format, Instruction, Opcode, Status
 from .memory import Matrix
 from .stats import Stats
 
 
 @dataclass(frozen=True)
 class Job:
-    """``Y = X . W^T`` for some matrices W and one X of FP16 patterns (uint16 [M, K])."""
+    """``Y = X . W^T`` for some matrices W of one format and one X of patterns (uint16 [M, K])."""
 
     x_bits: np.ndarray
     matrices: tuple[Matrix, ...]
+    inputs: Format = Format.FP16
+
+    @property
+    def weights(self) -> Format:
+        """The format of the matrices."""
+        fmt, = {w.format for w in self.matrices}
+        return fmt
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Kernels:
             self._run_round(chunk, jobs, output, results, stats)
         for job in jobs:
             for w in job.matrices:
-                stats.add_gemm(len(job.x_bits), w.n, w.k)
+                stats.add_gemm(len(job.x_bits), w.n, w.k, w.format)
         return results
 
     def _run_round(self, chunk, jobs, output, results, stats):
@@ -94,16 +101,18 @@ class Kernels:
                 if n <= 0:
                     continue
                 program = programs.setdefault(piece.channel, [])
-                skipped = unit.block * layout.granules_for(config, w.k)
+                skipped = unit.block * layout.granules_for(config, w.k, w.format)
                 address = int(layout.word_addresses(config, piece.address, skipped + 1,
                                                     w.interleave)[-1])
                 program.append(Instruction(
-                    Opcode.GEMM, tag=len(program) & 0xFFFF, output_format=output, m=unit.m, n=n,
+                    Opcode.GEMM, tag=len(program) & 0xFFFF, weight_format=w.format,
+                    input_format=jobs[unit.job].inputs, output_format=output, m=unit.m, n=n,
                     k=w.k, address=address, interleave=w.interleave, source_line=source,
                     result_line=line))
                 row = piece.first_row + first
                 reads.setdefault(piece.channel, []).append((line, y[:, row:row + n]))
-        operands = np.concatenate([layout.pack_operands(config, jobs[job].x_bits[first:first + m])
+        operands = np.concatenate([layout.pack_operands(config, jobs[job].x_bits[first:first + m],
+                                                         jobs[job].weights)
                                    for job, first, m in chunk.operands.values()])
         for channel in programs:
             self.device.write_buffer(channel, Buffer.INPUT, 0, operands)
@@ -134,9 +143,9 @@ class Kernels:
                                             *part.shape, output)
 
 
-def check_reduction(config: Config, k: int) -> None:
+def check_reduction(config: Config, k: int, weights: Format = Format.FP16) -> None:
     """Raise CapacityError where one group of operands of length K overflows the input buffer."""
-    words = layout.granules_for(config, k)
+    words = layout.operand_granules(config, k, weights)
     if words > config.input_lines:
         raise CapacityError(f"K = {k} needs {words} operand lines, the input buffer has "
                             f"{config.input_lines}: enlarge it (input_buffer_bytes=...)")
@@ -147,8 +156,9 @@ def _rounds(config: Config, jobs: Sequence[Job], output: Format) -> Iterator[_Ro
     chunk = _Round()
     for unit in (u for i, job in enumerate(jobs) for u in _units(config, i, job, output)):
         x_bits = jobs[unit.job].x_bits
-        key = id(x_bits), unit.first, unit.m
-        lines = layout.line_count(config, unit.m, x_bits.shape[1])
+        weights = jobs[unit.job].weights
+        key = id(x_bits), unit.first, unit.m, weights in BYTE_FORMATS
+        lines = layout.operand_lines(config, unit.m, x_bits.shape[1], weights)
         more = 0 if key in chunk.lines else lines
         if chunk.units and (chunk.input_lines + more > config.input_lines
                             or chunk.temp_lines + unit.lines > config.temp_lines):
@@ -167,16 +177,17 @@ def _rounds(config: Config, jobs: Sequence[Job], output: Format) -> Iterator[_Ro
 def _units(config: Config, index: int, job: Job, output: Format) -> Iterator[_Unit]:
     """One job cut into units, each of which fits empty buffers."""
     tile, (total, k) = config.tile, job.x_bits.shape
-    check_reduction(config, k)
-    words = layout.granules_for(config, k)
+    check_reduction(config, k, job.weights)
+    words = layout.operand_granules(config, k, job.weights)
     blocks = [-(-max(p.rows for p in w.pieces) // tile.rows) for w in job.matrices]
     per_line = config.granule_bytes // layout.element_dtype(output).itemsize
     most_blocks = config.temp_lines * per_line // tile.rows
     widest = min(max(blocks), most_blocks) * tile.rows
     groups = min(config.input_lines // words, config.temp_lines // -(-widest // per_line))
     groups = min(groups, ((1 << FIELDS["m"].width) - 1) // tile.tokens)
-    if groups > tile.groups:
-        groups -= groups % tile.groups
+    resident = config.pass_tokens(job.weights) // tile.tokens
+    if groups > resident:
+        groups -= groups % resident
     for first in range(0, total, groups * tile.tokens):
         m = min(groups * tile.tokens, total - first)
         for matrix, count in enumerate(blocks):

@@ -9,6 +9,7 @@ from ..sim.model import layout
 from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import CapacityError
+from ..spec.isa import Format
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Matrix:
     k: int
     space: int
     pieces: tuple[Piece, ...]
+    format: Format = Format.FP16
     interleave: int = 0
 
 
@@ -51,7 +53,8 @@ class Memory:
         self.config = config
         self._used = np.zeros((config.channels, config.dram.bundles), np.int64)
 
-    def place(self, n: int, k: int, space: int, bundles: int = 1) -> Matrix:
+    def place(self, n: int, k: int, space: int, bundles: int = 1,
+              fmt: Format = Format.FP16) -> Matrix:
         """Room for a matrix [n, k] in the memory spaces ``space .. space + bundles - 1``.
 
         Raises CapacityError if there is none.
@@ -62,7 +65,7 @@ class Memory:
                                 f"{config.name} has {dram.bundles} bundles, and a set of 1, 2 or "
                                 f"4 starts at a multiple of its size")
         blocks, more = divmod(-(-n // config.tile.rows), config.channels)
-        words = layout.granules_for(config, k)
+        words = layout.granules_for(config, k, fmt)
         pieces, row = [], 0
         for channel in range(config.channels):
             mine = blocks + (channel < more)
@@ -84,7 +87,7 @@ class Memory:
                 need = -(-need // (bundles * dram.columns)) * dram.columns
             self._used[piece.channel, space:space + bundles] = (
                 piece.address % dram.words_per_bundle + need)
-        return Matrix(n, k, space, tuple(pieces), bundles.bit_length() - 1)
+        return Matrix(n, k, space, tuple(pieces), fmt, bundles.bit_length() - 1)
 
     def _start(self, channel: int, space: int, bundles: int) -> int:
         """First free word of a bundle; of several bundles, at the start of a row."""
@@ -94,10 +97,10 @@ class Memory:
 
 
 def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
-    """Put the FP16 patterns (uint16 [n, k]) of a matrix in place, by the back door."""
+    """Put the patterns (uint16 or uint8 [n, k]) of a matrix in place, by the back door."""
     config = device.config
     for piece in matrix.pieces:
         rows = w_bits[piece.first_row:piece.first_row + piece.rows]
-        data = layout.pack_weights(config, rows).reshape(-1, config.word_bytes)
+        data = layout.pack_weights(config, rows, matrix.format).reshape(-1, config.word_bytes)
         at = layout.word_addresses(config, piece.address, len(data), matrix.interleave)
         device.dram(piece.channel).reshape(-1, config.word_bytes)[at] = data

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ..spec.config import Config
 from ..spec.device import STALLS, Counter
+from ..spec.isa import BYTE_FORMATS, Format
 
 _STALL_NAMES = {c.name.lower(): c.name.lower().removeprefix("stall_") for c in STALLS}
 
@@ -26,7 +27,7 @@ class Stats:
         The other clocks by cause.
     words_read, refreshes : int
     weight_bytes : int
-        Useful bytes of weights, each matrix once for each product: N * K * 2.
+        Useful bytes of weights, each matrix once for each product: N * K times those of an element.
     macs : int
         Useful multiply-accumulates: M * N * K.
     """
@@ -55,10 +56,10 @@ class Stats:
             name = counter.name.lower()
             setattr(self, name, getattr(self, name) + sum(c[name] for c in channels))
 
-    def add_gemm(self, m: int, n: int, k: int) -> None:
+    def add_gemm(self, m: int, n: int, k: int, weights: Format = Format.FP16) -> None:
         """Count one product's useful work."""
         self.gemms += 1
-        self.weight_bytes += n * k * 2
+        self.weight_bytes += n * k * (1 if weights in BYTE_FORMATS else 2)
         self.macs += m * n * k
 
     def add(self, other: "Stats") -> None:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from .dram import TIMINGS, Organisation, Timing
 from .errors import ConfigError
+from .isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
 
 ELEMENT_BITS = 16
 
@@ -74,6 +75,9 @@ class Config:
     channels : int
         Pseudo channels, each with a GEMM module.
     tile : Tile
+    formats : tuple of str
+        Formats of weights that the hardware decodes, by their lower-case names. Operands and
+        results may be ``bf16`` too if it is among them.
     dram : Organisation
     timing : str
         Name of the DRAM speed grade, see :data:`logicpim.spec.dram.TIMINGS`.
@@ -102,6 +106,7 @@ class Config:
     name: str = "custom"
     channels: int = 1
     tile: Tile = field(default_factory=Tile)
+    formats: tuple[str, ...] = ("fp16",)
     dram: Organisation = field(default_factory=Organisation)
     timing: str = "hbm3-5.2"
     timing_overrides: dict[str, int] = field(default_factory=dict, hash=False)
@@ -118,6 +123,7 @@ class Config:
     def __post_init__(self):
         self.tile.check()
         self.dram.check()
+        self._check_formats()
         _power_of_two("channels", self.channels, 1, 64)
         _power_of_two("word_fifo", self.word_fifo, 4, 256)
         _power_of_two("queue_depth", self.queue_depth, 2, 256)
@@ -147,6 +153,43 @@ class Config:
         if t.nREFI <= away + 4 * (t.nRAS + t.nRP) + 4 * self.dram.columns:
             raise ConfigError(f"nREFI {t.nREFI} leaves no time for a row between refreshes that "
                               f"take {away} nCK")
+
+    def _check_formats(self):
+        known = [f.name.lower() for f in WEIGHT_FORMATS]
+        formats = self.formats
+        if not isinstance(formats, (list, tuple)) or set(formats) - set(known) \
+                or len(set(formats)) < len(formats):
+            raise ConfigError(f"formats must be a list of some of {', '.join(known)}, "
+                              f"not {formats!r}")
+        if "fp16" not in formats:
+            raise ConfigError("formats must include fp16: operands and results come in it")
+        object.__setattr__(self, "formats", tuple(f for f in known if f in formats))
+        if self.has_bytes and self.tile.groups < 2:
+            raise ConfigError("formats of 8 bits need tile.groups of at least 2: an element's "
+                              "partial sums then fill two entries of the accumulators")
+
+    # -- formats -------------------------------------------------------------------------
+
+    @property
+    def weight_formats(self) -> tuple[Format, ...]:
+        return tuple(Format[name.upper()] for name in self.formats)
+
+    @property
+    def input_formats(self) -> tuple[Format, ...]:
+        return tuple(f for f in self.weight_formats if f in (Format.FP16, Format.BF16))
+
+    @property
+    def output_formats(self) -> tuple[Format, ...]:
+        return (*self.input_formats, Format.FP32)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether weights may have 8 bits."""
+        return any(f in BYTE_FORMATS for f in self.weight_formats)
+
+    def pass_tokens(self, weight_format: Format) -> int:
+        """Tokens served by one pass over weights of a format."""
+        return self.tile.max_tokens // (2 if weight_format in BYTE_FORMATS else 1)
 
     # -- the DRAM ------------------------------------------------------------------------
 

@@ -26,7 +26,16 @@ class Format(enum.IntEnum):
 
     FP16 = 0
     BF16 = 1
+    FP8_E4M3 = 2
+    FP8_E5M2 = 3
+    INT8 = 4
     FP32 = 8
+
+
+WEIGHT_FORMATS = tuple(f for f in Format if f != Format.FP32)
+"""What weights may be, if a configuration includes it."""
+BYTE_FORMATS = (Format.FP8_E4M3, Format.FP8_E5M2, Format.INT8)
+"""Those of 8 bits: E4M3 as the OCP defines it (no infinity, one NaN), INT8 two's complement."""
 
 
 class Buffer(enum.IntEnum):
@@ -89,8 +98,8 @@ FIELDS = {f.name: f for f in (
     Field("opcode", 0, 8, _ALL, "what to do"),
     Field("tag", 16, 16, _ALL, "returned with the completion, free for the host"),
     Field("weight_format", 32, 4, _GEMM, "format of the weights in DRAM"),
-    Field("input_format", 36, 4, _GEMM, "format of the operand lines"),
-    Field("output_format", 40, 4, _GEMM, "format of the results: FP16 or FP32"),
+    Field("input_format", 36, 4, _GEMM, "format of the operand lines: FP16 or BF16"),
+    Field("output_format", 40, 4, _GEMM, "format of the results: FP16, BF16 or FP32"),
     Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
     Field("interleave", 48, 2, _GEMM + _MOVE,
           "log2 of the bundles that the words are dealt over, a row of each in turn"),

@@ -9,11 +9,11 @@ from amaranth.utils import ceil_log2
 from logicpim.spec.config import Config
 from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Format, Opcode, Status, allowed_mask
 
-from .descriptor import ceil_shift, field, operation
+from .descriptor import ceil_shift, field, has_bytes, operation
 
 SIZE_BITS = 24
-COPIED = ("opcode", "tag", "output_format", "buffer", "interleave", "m", "n", "k", "address",
-          "source_line", "result_line")
+COPIED = ("opcode", "tag", "weight_format", "input_format", "output_format", "buffer",
+          "interleave", "m", "n", "k", "address", "source_line", "result_line")
 
 
 class InstructionDecoder(wiring.Component):
@@ -52,12 +52,17 @@ class InstructionDecoder(wiring.Component):
                 with m.Case(known):
                     m.d.comb += reserved.eq(
                         (descriptor & (2**INSTRUCTION_BITS - 1 - allowed_mask(known))).any())
-        output_format = field(descriptor, "output_format")
-        bad_format = is_gemm & (field(descriptor, "weight_format").any()
-                                | field(descriptor, "input_format").any()
-                                | ((output_format != Format.FP16) & (output_format != Format.FP32)))
+        bad_format = Signal()
+        for which in ("weight", "input", "output"):
+            legal = Signal(name=f"{which}_legal")
+            for known in getattr(self.config, f"{which}_formats"):
+                with m.If(field(descriptor, f"{which}_format") == known):
+                    m.d.comb += legal.eq(1)
+            with m.If(is_gemm & ~legal):
+                m.d.comb += bad_format.eq(1)
         most = ceil_log2(self.config.dram.bundles)
-        bad_format |= (is_gemm | is_move) & (field(descriptor, "interleave") > most)
+        with m.If((is_gemm | is_move) & (field(descriptor, "interleave") > most)):
+            m.d.comb += bad_format.eq(1)
         zero = ((is_gemm & ~(field(descriptor, "m").any() & field(descriptor, "n").any()
                              & field(descriptor, "k").any()))
                 | (is_move & ~field(descriptor, "length").any()))
@@ -72,10 +77,15 @@ class InstructionDecoder(wiring.Component):
         return status
 
     def _sizes(self, op, length):
-        """Derived sizes: (token groups, row blocks, k words, result lines, lines moved)."""
+        """Derived sizes: (token groups, row blocks, k words, operand lines of a group, result
+        lines, lines moved)."""
         config, tile = self.config, self.config.tile
-        return (ceil_shift(op.m, tile.tokens), ceil_shift(op.n, tile.rows),
-                ceil_shift(op.k, config.granule_elements),
+        words = lines = ceil_shift(op.k, config.granule_elements)
+        if config.has_bytes:
+            narrow = has_bytes(op.weight_format)
+            half = ceil_shift(op.k, 2 * config.granule_elements)
+            words, lines = Mux(narrow, half, words), Mux(narrow, half << 1, lines)
+        return (ceil_shift(op.m, tile.tokens), ceil_shift(op.n, tile.rows), words, lines,
                 Mux(op.output_format == Format.FP32,
                     ceil_shift(op.n, config.granule_elements // 2),
                     ceil_shift(op.n, config.granule_elements)),
@@ -121,7 +131,7 @@ class InstructionDecoder(wiring.Component):
         op = Signal(operation(self.config))
         field_status = self._field_status(m, word)
         length = field(word, "length")
-        groups, n_blocks, k_words, n_lines, moved = self._sizes(op, length)
+        groups, n_blocks, k_words, k_lines, n_lines, moved = self._sizes(op, length)
 
         # Three products, one after the other: bundle words, source lines, result lines.
         step = Signal(range(3))
@@ -149,8 +159,8 @@ class InstructionDecoder(wiring.Component):
             with m.State("SELECT"):
                 m.d.sync += [
                     left.eq(Mux(step == 0, n_blocks, groups)),
-                    right.eq(Mux(step == 2, n_lines, k_words)),
-                    op.source_stride.eq(k_words), op.result_stride.eq(n_lines),
+                    right.eq(Mux(step == 2, n_lines, Mux(step == 1, k_lines, k_words))),
+                    op.source_stride.eq(k_lines), op.result_stride.eq(n_lines),
                 ]
                 m.next = "MULTIPLY"
             with m.State("MULTIPLY"):

@@ -6,7 +6,7 @@ from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from logicpim.spec.config import Config
-from logicpim.spec.isa import FIELDS, Format, Opcode, Status
+from logicpim.spec.isa import BYTE_FORMATS, FIELDS, Format, Opcode, Status
 
 
 def field(descriptor: Value, name: str) -> Value:
@@ -24,7 +24,8 @@ def operation(config: Config) -> data.StructLayout:
     word_bits = ceil_log2(config.dram.words)
     return data.StructLayout({
         "opcode": Opcode, "tag": unsigned(16), "status": Status,
-        "output_format": Format, "buffer": unsigned(1), "interleave": unsigned(2),
+        "weight_format": Format, "input_format": Format, "output_format": Format,
+        "buffer": unsigned(1), "interleave": unsigned(2),
         "m": unsigned(16), "n": unsigned(24), "k": unsigned(24),
         "address": unsigned(word_bits), "words": unsigned(word_bits + 1),
         "source_line": unsigned(24), "result_line": unsigned(24),
@@ -33,6 +34,11 @@ def operation(config: Config) -> data.StructLayout:
 
 
 COMPLETION = data.StructLayout({"tag": unsigned(16), "status": Status})
+
+
+def has_bytes(fmt: Value) -> Value:
+    """Whether a format has 8 bits."""
+    return (fmt == BYTE_FORMATS[0]) | (fmt == BYTE_FORMATS[1]) | (fmt == BYTE_FORMATS[2])
 
 
 def ceil_shift(value: Value, unit: int) -> Value:

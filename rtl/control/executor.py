@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Operation executor: turns checked operations into jobs for DRAM, GEMM module and mover."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.signatures import bundle_job, gemm_job
+from logicpim.rtl.stream import Queue
 from logicpim.spec.config import Config
-from logicpim.spec.isa import Opcode, Status
+from logicpim.spec.isa import Format, Opcode, Status
 
-from .descriptor import COMPLETION, operation
+from .descriptor import COMPLETION, has_bytes, operation
 from .mover import move_job
+
+PASSES = 8  # GEMM jobs handed out and not done: more than tile and drain hold of useful size
 
 
 class OperationExecutor(wiring.Component):
-    """Executes operations one after the other, in program order.
+    """Executes operations in program order; GEMMs follow each other without waiting.
 
-    Promises that a refused operation starts no job, that a completion is offered only when all
-    effects of its operation are visible, and that the jobs of a GEMM with more tokens than the
-    accumulators hold (one pass over the weights for each block of ``tile.max_tokens``) follow
-    each other without a gap.
+    Promises that a refused operation starts no job, that completions come in program order, each
+    only when all effects of its operation are visible, and that an operation other than a GEMM
+    behind a GEMM starts when everything before it has completed. A GEMM reads the input buffer
+    and writes the temp buffer alone, and the GEMM module writes results in job order, so that one
+    may stream while those before it drain; so may the passes of a GEMM with more tokens than the
+    accumulators hold (one over the weights for each block of ``tile.max_tokens``).
 
     Parameters
     ----------
@@ -50,34 +55,62 @@ class OperationExecutor(wiring.Component):
 
     def _payloads(self, m: Module, op, tokens_left, source_line, result_line, block_tokens):
         """What the job streams carry."""
+        config = self.config
+        most = config.tile.max_tokens
+        if config.has_bytes:
+            most = Mux(has_bytes(op.weight_format), config.pass_tokens(Format.INT8), most)
         m.d.comb += [
             self.bundle.payload.address.eq(op.address),
             self.bundle.payload.words.eq(op.words),
             self.bundle.payload.interleave.eq(op.interleave),
             self.bundle.payload.write.eq(op.opcode == Opcode.STORE),
-            block_tokens.eq(Mux(tokens_left > self.config.tile.max_tokens,
-                                self.config.tile.max_tokens, tokens_left)),
+            block_tokens.eq(Mux(tokens_left > most, most, tokens_left)),
             self.gemm.payload.tokens.eq(block_tokens),
             self.gemm.payload.n.eq(op.n),
             self.gemm.payload.k.eq(op.k),
             self.gemm.payload.source_line.eq(source_line),
             self.gemm.payload.result_line.eq(result_line),
-            self.gemm.payload.output_format.eq(op.output_format),
+            *(self.gemm.payload[name].eq(op[name])
+              for name in ("weight_format", "input_format", "output_format")),
             self.load.payload.line.eq(result_line),
             self.store.payload.line.eq(source_line),
-            self.o.payload.tag.eq(op.tag),
-            self.o.payload.status.eq(op.status),
         ]
         for move in (self.load, self.store):
             m.d.comb += [move.payload.buffer.eq(op.buffer), move.payload.words.eq(op.words)]
 
+    def _passes(self, m: Module, op, issue, last) -> tuple[Signal, Signal]:
+        """Completions of GEMMs: (no GEMM job is out, another may be handed out)."""
+        m.submodules.passes = passes = Queue(
+            data.StructLayout({"tag": unsigned(16), "last": unsigned(1)}), depth=PASSES)
+        out, done = Signal(range(PASSES + 1)), Signal(range(PASSES + 1))
+        head = passes.o.payload
+        retire = Signal()
+        m.d.comb += [
+            passes.i.valid.eq(issue & (op.opcode == Opcode.GEMM)),
+            passes.i.payload.tag.eq(op.tag), passes.i.payload.last.eq(last),
+            retire.eq(passes.o.valid & (done != 0) & (~head.last | self.o.ready)),
+            passes.o.ready.eq(retire),
+        ]
+        with m.If(passes.o.valid & (done != 0) & head.last):
+            m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(head.tag),
+                         self.o.payload.status.eq(Status.OK)]
+        m.d.sync += [out.eq(out + passes.i.valid - retire),
+                     done.eq(done + self.gemm_done - retire)]
+        return out == 0, out != PASSES
+
+    def _groups(self, op):
+        """Function that multiplies by the token groups of a whole pass."""
+        groups = self.config.tile.groups
+        if not self.config.has_bytes:
+            return lambda stride: stride * groups
+        narrow = has_bytes(op.weight_format)
+        return lambda stride: Mux(narrow, stride * (groups // 2), stride * groups)
+
     def elaborate(self, platform):
         m = Module()
-        tile = self.config.tile
         op = Signal(operation(self.config))
         tokens_left, block_tokens = Signal(16), Signal(16)
         source_line, result_line = Signal(24), Signal(24)
-        running = Signal(17)  # jobs handed out and not done
         self._payloads(m, op, tokens_left, source_line, result_line, block_tokens)
 
         is_gemm = op.opcode == Opcode.GEMM
@@ -88,45 +121,54 @@ class OperationExecutor(wiring.Component):
         bundle_given, work_given = Signal(), Signal()
         bundle_taken = bundle_given | self.bundle.ready
         work_taken = work_given | work
-        issue = Signal()
+        issue, last, over = Signal(), Signal(), Signal()
         for opcode, worker, worker_done in workers:
             with m.If(op.opcode == opcode):
                 m.d.comb += [work.eq(worker.ready), done.eq(worker_done)]
-        m.d.sync += running.eq(running + issue - done)
+        idle, room = self._passes(m, op, issue, last)
+        following = self.i.payload
+        overlaps = (following.opcode == Opcode.GEMM) & (following.status == Status.OK)
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [op.eq(self.i.payload), tokens_left.eq(self.i.payload.m),
-                             source_line.eq(self.i.payload.source_line),
-                             result_line.eq(self.i.payload.result_line)]
-                with m.If(self.i.valid):
+                m.d.comb += self.i.ready.eq(idle | overlaps)
+                m.d.sync += [op.eq(following), over.eq(0), tokens_left.eq(following.m),
+                             source_line.eq(following.source_line),
+                             result_line.eq(following.result_line)]
+                with m.If(self.i.valid & self.i.ready):
                     m.next = "ISSUE"
-                    with m.If((self.i.payload.status != Status.OK)
-                              | (self.i.payload.opcode == Opcode.FENCE)):
+                    with m.If((following.status != Status.OK)
+                              | (following.opcode == Opcode.FENCE)):
                         m.next = "COMPLETE"
             with m.State("ISSUE"):
+                m.d.sync += over.eq(over | done)
+                start = ~is_gemm | room
                 m.d.comb += [
-                    self.bundle.valid.eq(~bundle_given),
-                    issue.eq(bundle_taken & work_taken),
+                    last.eq(~is_gemm | (tokens_left == block_tokens)),
+                    self.bundle.valid.eq(start & ~bundle_given),
+                    issue.eq(start & bundle_taken & work_taken),
                 ]
                 for opcode, worker, _ in workers:
-                    m.d.comb += worker.valid.eq((op.opcode == opcode) & ~work_given)
-                m.d.sync += [bundle_given.eq(bundle_taken & ~issue),
-                             work_given.eq(work_taken & ~issue)]
+                    m.d.comb += worker.valid.eq(start & (op.opcode == opcode) & ~work_given)
+                m.d.sync += [bundle_given.eq(start & bundle_taken & ~issue),
+                             work_given.eq(start & work_taken & ~issue)]
                 with m.If(issue):
+                    groups = self._groups(op)
                     m.d.sync += [
                         tokens_left.eq(tokens_left - block_tokens),
-                        source_line.eq(source_line + op.source_stride * tile.groups),
-                        result_line.eq(result_line + op.result_stride * tile.groups),
+                        source_line.eq(source_line + groups(op.source_stride)),
+                        result_line.eq(result_line + groups(op.result_stride)),
                     ]
-                    with m.If(~is_gemm | (tokens_left == block_tokens)):
-                        m.next = "DRAIN"
+                    with m.If(last):
+                        m.next = "IDLE"
+                        with m.If(~is_gemm):
+                            m.next = "DRAIN"
             with m.State("DRAIN"):
-                with m.If(running == 0):
+                with m.If(over | done):
                     m.next = "COMPLETE"
             with m.State("COMPLETE"):
-                m.d.comb += self.o.valid.eq(1)
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(op.tag),
+                             self.o.payload.status.eq(op.status)]
                 with m.If(self.o.ready):
                     m.next = "IDLE"
         return m

@@ -24,7 +24,8 @@ def row_block(config: Config) -> data.StructLayout:
     ``line``: result line of group 0; each further group is ``stride`` lines on. ``slot``: first
     cell of the block within a granule. ``last_group``, ``last_token`` (within that group) and
     ``last_row`` are the last valid ones. ``single``: one word deep, so lanes 2 and 3 got no
-    beat. ``final``: the job's last block.
+    beat. ``final``: the job's last block. ``split``: weights of 8 bits, so the sums of even beats
+    and of odd ones lie apart: in two entries, or, if ``reshaped``, with two units.
     """
     tile = config.tile
     line = gemm_job(config)["result_line"].shape
@@ -34,14 +35,28 @@ def row_block(config: Config) -> data.StructLayout:
         "last_group": unsigned(ceil_log2(tile.groups)),
         "last_token": unsigned(ceil_log2(tile.tokens)),
         "last_row": unsigned(ceil_log2(tile.rows)),
-        "output_format": Format, "single": unsigned(1), "final": unsigned(1)})
+        "output_format": Format, "single": unsigned(1), "final": unsigned(1),
+        "split": unsigned(1), "reshaped": unsigned(1)})
+
+
+def beat_kind(config: Config) -> data.StructLayout:
+    """How to read the operands of a beat.
+
+    ``part`` and ``part_upper``: which half of its weights of 8 bits the units of the lower and of
+    the upper half of the tokens take.
+    """
+    return data.StructLayout({"weight_format": Format, "brain_inputs": unsigned(1),
+                              "part": unsigned(1), "part_upper": unsigned(1)})
 
 
 def drain_step(config: Config) -> data.StructLayout:
-    """One token of a block on its way out; ``read``: its group's sums are to be read."""
+    """One token of a block on its way out; ``read``: its group's sums are to be read.
+
+    Of a ``split`` block a token takes two steps, ``part`` 0 and 1; the result is that of both.
+    """
     block = row_block(config)
-    same = ("slot", "last_row", "output_format", "single", "final", "line")
+    same = ("slot", "last_row", "output_format", "single", "final", "line", "split", "reshaped")
     return data.StructLayout({
-        "enable": unsigned(1), "read": unsigned(1), "page": unsigned(1),
+        "enable": unsigned(1), "read": unsigned(1), "page": unsigned(1), "part": unsigned(1),
         "group": block["last_group"].shape, "token": block["last_token"].shape,
         **{name: block[name].shape for name in same}})

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.generate.share import shared
 from logicpim.rtl.pim.block import drain_step, row_block
-from logicpim.rtl.pim.fp32 import Adder, ToHalf
+from logicpim.rtl.pim.fp32 import Adder, ToBrain, ToHalf
 from logicpim.rtl.pim.tile import Tile
 from logicpim.rtl.pim.walker import DrainWalker
 from logicpim.rtl.signatures import BufferWrite, cells_per_line
@@ -16,23 +16,37 @@ from logicpim.spec.isa import Format
 
 
 class LaneReducer(wiring.Component):
-    """(lane 0 + lane 1) + (lane 2 + lane 3) of one output element.
+    """(lane 0 + lane 1) + (lane 2 + lane 3) of one output element, rounded.
+
+    Parameters
+    ----------
+    split : bool
+        Whether elements may come in two halves, the second a clock after the first.
+    brain : bool
+        Whether BF16 may be asked for.
 
     Members
     -------
     lanes : In, four times binary32
-    single : In, binary32 :data:`sum_latency` clocks later: give FP32
-    o : Out, ``latency`` clocks later: FP16 in the lower half and, for FP32, all of it
+    second : In, with the lanes' sum, ``pair_latency`` later: add the element before
+    output_format : In, with the whole sum, ``sum_latency`` later
+    o : Out, a clock later: 16 bits in the lower half and, for FP32, all of it
 
     One element each clock.
     """
 
-    lanes: In(32).array(4)
-    wide: In(1)
-    o: Out(32)
+    pair_latency = 2 * (Adder.latency + 1)
 
-    sum_latency = 2 * (Adder.latency + 1)
-    latency = sum_latency + 1
+    @classmethod
+    def sum_latency(cls, split: bool) -> int:
+        """Clocks from the lanes to the whole sum; the result is out a clock later."""
+        return cls.pair_latency + split * (Adder.latency + 1)
+
+    def __init__(self, *, split: bool = False, brain: bool = False):
+        self.split = split
+        self.brain = brain
+        super().__init__({"lanes": In(32).array(4), "second": In(1), "output_format": In(Format),
+                          "o": Out(32)})
 
     def elaborate(self, platform):
         m = Module()
@@ -46,10 +60,20 @@ class LaneReducer(wiring.Component):
 
         total = add("sum", add("sum_01", self.lanes[0], self.lanes[1]),
                     add("sum_23", self.lanes[2], self.lanes[3]))
+        if self.split:
+            before = Signal(32, reset_less=True)
+            m.d.sync += before.eq(total)
+            # Adding -0 changes no sum.
+            total = add("sum_all", total, Mux(self.second, before, 1 << 31))
         m.submodules.to_half = to_half = ToHalf()
         result = Signal(32, reset_less=True)
         m.d.comb += to_half.i.eq(total), self.o.eq(result)
-        m.d.sync += result.eq(Mux(self.wide, total, to_half.o))
+        m.d.sync += result.eq(Mux(self.output_format == Format.FP32, total, to_half.o))
+        if self.brain:
+            m.submodules.to_brain = to_brain = ToBrain()
+            m.d.comb += to_brain.i.eq(total)
+            with m.If(self.output_format == Format.BF16):
+                m.d.sync += result.eq(to_brain.o)
         return m
 
 
@@ -71,15 +95,15 @@ class Drain(wiring.Component):
     results : Out, :class:`~logicpim.rtl.signatures.BufferWrite`, which must be ready always
     done : Out, in the clock that writes the last result of a job
 
-    A block's first result is written :attr:`latency` clocks after the walker took it, each
-    further one a clock later.
+    A block's first result is written ``latency`` clocks after the walker took it, each further
+    one a clock later; with weights of 8 bits a clock more, and two clocks each.
     """
-
-    latency = 1 + Tile.latency + LaneReducer.latency + 1
 
     def __init__(self, config: Config):
         self.config = config
         tile = config.tile
+        self._sum_latency = LaneReducer.sum_latency(config.has_bytes)
+        self.latency = 1 + Tile.latency + self._sum_latency + 1 + 1
         super().__init__({
             "blocks": In(stream.Signature(row_block(config))), "released": Out(1),
             "step": Out(drain_step(config)),
@@ -93,7 +117,7 @@ class Drain(wiring.Component):
         m.submodules.walker = walker = DrainWalker(self.config)
         wiring.connect(m, wiring.flipped(self.blocks), walker.blocks)
         m.d.comb += self.released.eq(walker.released)
-        steps = self._delay(m, walker.step, Tile.latency + LaneReducer.latency)
+        steps = self._delay(m, walker.step, Tile.latency + self._sum_latency + 1)
         last = steps[-1]
         rows = self._reduce(m, steps)
         m.d.comb += [
@@ -103,6 +127,11 @@ class Drain(wiring.Component):
             self.done.eq(last.enable & last.final),
         ]
         wide = last.output_format == Format.FP32
+        written, row_of = last.enable, last.token
+        if self.config.has_bytes:
+            written = last.enable & (last.part | ~last.split)
+            if self.config.tile.tokens > 1:
+                row_of = Cat(last.token[:-1], last.token[-1] & ~last.reshaped)
         cells = self.config.granule_elements // self.config.tile.rows
         for token in range(self.config.tile.tokens):
             for cell in range(cells):
@@ -111,7 +140,7 @@ class Drain(wiring.Component):
                     upper = last.last_row >= self.config.tile.rows // 2
                     here = Mux(wide, (last.slot == cell - 1) & upper, here)
                 m.d.comb += self.results.enable[token * cells + cell].eq(
-                    last.enable & (last.token == token) & here)
+                    written & (row_of == token) & here)
         return m
 
     def _delay(self, m, step, clocks):
@@ -127,10 +156,14 @@ class Drain(wiring.Component):
         """Results of the rows, 32 bits each, +0 where there is no row."""
         rows = []
         for r in range(self.config.tile.rows):
-            m.submodules[f"row_{r}"] = reducer = shared(LaneReducer(), "lane_reducer")
+            reducer = shared(LaneReducer(split=self.config.has_bytes,
+                                         brain=Format.BF16 in self.config.output_formats),
+                             "lane_reducer")
+            m.submodules[f"row_{r}"] = reducer
             m.d.comb += [
-                reducer.wide.eq(steps[Tile.latency + LaneReducer.sum_latency].output_format
-                                == Format.FP32),
+                reducer.second.eq(steps[Tile.latency + reducer.pair_latency].part),
+                reducer.output_format.eq(
+                    steps[Tile.latency + self._sum_latency].output_format),
                 *(reducer.lanes[lane].eq(self.lanes[lane].word_select(r, 32))
                   for lane in range(self.config.tile.lanes))]
             rows.append(Mux(r <= steps[-1].last_row, reducer.o, 0) if r else reducer.o)

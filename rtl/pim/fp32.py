@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Binary32: addition, and conversion to FP16, both to nearest even."""
+"""Binary32: addition, and conversion to FP16 and BF16, all to nearest even."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -9,6 +9,7 @@ from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros
 
 CANONICAL_NAN = 0x7FC00000
 CANONICAL_NAN_FP16 = 0x7E00
+CANONICAL_NAN_BF16 = 0x7FC0
 
 
 class Adder(wiring.Component):
@@ -124,4 +125,25 @@ class ToHalf(wiring.Component):
             m.d.comb += self.o.eq(CANONICAL_NAN_FP16)
         with m.Elif(exponent > least + 29):
             m.d.comb += self.o.eq(Cat(Const(0x7C00, 15), sign))
+        return m
+
+
+class ToBrain(wiring.Component):
+    """Rounds binary32 to BF16: to nearest even. Any NaN becomes 0x7fc0. Combinational.
+
+    Members
+    -------
+    i : In, binary32
+    o : Out, BF16
+    """
+
+    i: In(32)
+    o: Out(16)
+
+    def elaborate(self, platform):
+        m = Module()
+        up = self.i[15] & (self.i[16] | self.i[:15].any())
+        m.d.comb += self.o.eq(self.i[16:] + up)
+        with m.If(self.i[23:31].all() & self.i[:23].any()):
+            m.d.comb += self.o.eq(CANONICAL_NAN_BF16)
         return m

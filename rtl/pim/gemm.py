@@ -75,7 +75,8 @@ class GemmModule(wiring.Component):
         wiring.connect(m, wiring.flipped(self.events), sequencer.events)
         m.d.comb += [
             tile.tokens.eq(sequencer.tokens), tile.weights.eq(sequencer.weights),
-            tile.mask.eq(sequencer.mask), tile.place.eq(sequencer.place),
+            tile.mask.eq(sequencer.mask), tile.mask_upper.eq(sequencer.mask_upper),
+            tile.kind.eq(sequencer.kind), tile.place.eq(sequencer.place),
             tile.step.eq(drain.step),
             *(into.eq(lane) for into, lane in zip(drain.lanes, tile.lanes, strict=True)),
             sequencer.released.eq(drain.released), self.done.eq(drain.done),

@@ -15,16 +15,22 @@ def tile_job(config: Config) -> data.StructLayout:
     """A job with its divisions done. ``last_`` is an index, that of the last valid one.
 
     ``last_element`` lies in the last word of a row, ``last_row`` in the last row block,
-    ``last_token`` in the last group. ``result_lines``: lines of one group's results.
+    ``last_token`` in the last group. ``result_lines``: lines of one group's results. A word here
+    is an operand line; with weights of 8 bits (``split``) words come in pairs, the last of which
+    may be all padding: ``last_line`` is then the last one with an element. ``reshaped``: so few
+    tokens that two units share one.
     """
     tile, job = config.tile, gemm_job(config)
     return data.StructLayout({
-        "last_word": unsigned(24), "last_element": unsigned(ceil_log2(config.granule_elements)),
+        "last_word": unsigned(24), "last_line": unsigned(24),
+        "last_element": unsigned(ceil_log2(config.granule_elements)),
         "last_block": unsigned(24), "last_row": unsigned(ceil_log2(tile.rows)),
         "last_group": unsigned(ceil_log2(tile.groups)),
         "last_token": unsigned(ceil_log2(tile.tokens)),
         "result_lines": job["result_line"].shape,
-        **{name: job[name].shape for name in ("source_line", "result_line", "output_format")}})
+        **{name: job[name].shape for name in ("source_line", "result_line", "weight_format",
+                                              "output_format")},
+        "brain_inputs": unsigned(1), "split": unsigned(1), "reshaped": unsigned(1)})
 
 
 class JobDivider(wiring.Component):
@@ -66,6 +72,15 @@ class JobDivider(wiring.Component):
             wide = job.output_format == Format.FP32
             m.d.sync += [
                 divided.result_lines.eq(Mux(wide, job.n - 1 >> bits - 1, job.n - 1 >> bits) + 1),
-                *(divided[name].eq(job[name])
-                  for name in ("source_line", "result_line", "output_format"))]
+                *(divided[name].eq(job[name]) for name in
+                  ("source_line", "result_line", "weight_format", "output_format"))]
+            line = job.k - 1 >> bits
+            m.d.sync += [divided.last_line.eq(line),
+                         divided.brain_inputs.eq(job.input_format == Format.BF16)]
+            if self.config.has_bytes:
+                fmt = job.weight_format
+                split = (fmt != Format.FP16) & (fmt != Format.BF16)
+                m.d.sync += [divided.split.eq(split),
+                             divided.reshaped.eq(split & (job.tokens <= tile.tokens // 2)),
+                             divided.last_word.eq(line | split)]
         return m

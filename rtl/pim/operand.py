@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Operands: from FP16 to the internal form of sign, exponent and normalised significand."""
+"""Operands: from every format to the internal form of sign, exponent and significand."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from logicpim.rtl.pim.pipeline import normalise
+from logicpim.spec.config import Config
+from logicpim.spec.isa import BYTE_FORMATS, Format
 
 FP16_EXPONENTS = (103, 142)
 """Least and greatest exponent of a finite non-zero FP16 number in the internal form."""
+
+BF16_EXPONENTS = (1, 254)
+"""Those of BF16, whose subnormals keep exponent 1."""
 
 SIGNIFICAND_BITS = 11
 SPECIAL = 255
@@ -19,7 +24,8 @@ SPECIAL = 255
 class Operand(data.Struct):
     """The internal form: ``(-1)**sign * significand * 2**(exponent - 137)``.
 
-    Bit 10 of the significand is set but in zero, which is all zero but for the sign.
+    Bit 10 of the significand is set but in zero, which is all zero but for the sign, and in
+    subnormals of BF16.
     """
 
     significand: unsigned(SIGNIFICAND_BITS)
@@ -53,6 +59,85 @@ class HalfDecoder(wiring.Component):
                                    Mux(significand[-1], biased - shift, 0))),
         ]
         return m
+
+
+class BrainDecoder(wiring.Component):
+    """Decodes a BF16 number; a subnormal keeps exponent 1. Combinational.
+
+    Members
+    -------
+    brain : In, BF16
+    o : Out, :class:`Operand`
+    """
+
+    brain: In(16)
+    o: Out(Operand)
+
+    def elaborate(self, platform):
+        m = Module()
+        fraction, exponent = self.brain[:7], self.brain[7:15]
+        normal = exponent.any()
+        m.d.comb += [
+            self.o.sign.eq(self.brain[15]),
+            self.o.significand.eq(Cat(Const(0, 3), fraction, normal)),
+            self.o.exponent.eq(Cat(exponent[0] | (~normal & fraction.any()), exponent[1:])),
+        ]
+        return m
+
+
+class ByteWidener(wiring.Component):
+    """The FP16 number that equals one of 8 bits. Combinational.
+
+    Parameters
+    ----------
+    formats : tuple of Format
+        Those of 8 bits that may come.
+
+    Members
+    -------
+    byte : In
+    format : In
+    o : Out, FP16; any NaN is a NaN
+    """
+
+    def __init__(self, formats: tuple[Format, ...]):
+        self.formats = formats
+        super().__init__({"byte": In(8), "format": In(Format), "o": Out(16)})
+
+    def elaborate(self, platform):
+        m = Module()
+        make = {Format.FP8_E4M3: self._e4m3, Format.FP8_E5M2: lambda m: self.byte << 8,
+                Format.INT8: self._int8}
+        for fmt in BYTE_FORMATS:
+            if fmt in self.formats:
+                value = make[fmt](m)
+                with m.If(self.format == fmt):
+                    m.d.comb += self.o.eq(value)
+        return m
+
+    def _e4m3(self, m):
+        fraction, exponent, sign = self.byte[:3], self.byte[3:7], self.byte[7]
+        significand, shift = normalise(m, fraction, (2, 1), "e4m3")
+        half = Signal(15, name="e4m3")
+        m.d.comb += half.eq(Cat(Const(0, 7), fraction, exponent + 8))
+        with m.If(exponent == 0):
+            m.d.comb += half.eq(Mux(fraction.any(), Cat(Const(0, 8), significand[:2],
+                                                        (8 - shift)[:5]), 0))
+        with m.If(self.byte[:7].all()):
+            m.d.comb += half.eq(0x7E00)
+        return Cat(half, sign)
+
+    def _int8(self, m):
+        sign, magnitude = self.byte[7], Signal(8, name="magnitude")
+        m.d.comb += magnitude.eq(Mux(sign, -self.byte, self.byte))
+        significand, shift = normalise(m, magnitude, (4, 2, 1), "int8")
+        half = Cat(Const(0, 3), significand[:7], (22 - shift)[:5])
+        return Mux(significand[-1], Cat(half, sign), 0)
+
+
+def exponents_of(config: Config) -> tuple[int, int]:
+    """Least and greatest exponent of a finite operand of any format in a configuration."""
+    return BF16_EXPONENTS if Format.BF16 in config.weight_formats else FP16_EXPONENTS
 
 
 def exponent_bits(exponents: tuple[int, int]) -> int:
@@ -90,19 +175,21 @@ class OperandBank(wiring.Component):
     depth : int
         Operands in a beat.
     exponents : (int, int)
-        Least and greatest exponent of a finite operand, see :func:`operand_vector`.
+        Least and greatest exponent of a finite operand, see :func:`operand_vector`. With those
+        of BF16, operands may be BF16.
 
     Members
     -------
-    halves : In, ``depth`` FP16 numbers, the first lowest
+    halves : In, ``depth`` FP16 or BF16 numbers, the first lowest
     mask : In, a bit each
+    brain : In, they are BF16
     o : Out, :func:`operand_vector`; exponents in the same clock, the rest :data:`SKEW` later
     """
 
     def __init__(self, *, depth: int, exponents: tuple[int, int] = FP16_EXPONENTS):
         self.depth = depth
         self.exponents = exponents
-        super().__init__({"halves": In(16 * depth), "mask": In(depth),
+        super().__init__({"halves": In(16 * depth), "mask": In(depth), "brain": In(1),
                           "o": Out(operand_vector(depth, exponents))})
 
     def elaborate(self, platform):
@@ -110,14 +197,13 @@ class OperandBank(wiring.Component):
         infinite, nan = Signal(self.depth), Signal(self.depth)
         sign = Signal(self.depth)
         for i in range(self.depth):
-            m.submodules[f"decoder_{i}"] = decoder = HalfDecoder()
-            operand = decoder.o
+            operand, nonzero = self._decode(
+                m, i, Mux(self.mask[i], self.halves.word_select(i, 16), 0))
             special, round_ = operand.exponent == SPECIAL, operand.significand[:-1] == 0
             m.d.comb += [
-                decoder.half.eq(Mux(self.mask[i], self.halves.word_select(i, 16), 0)),
-                self.o.nonzero[i].eq(operand.significand[-1]),
-                self.o.exponent[i].eq(Mux(operand.significand[-1],
-                                          operand.exponent - (self.exponents[0] - 1), 0)),
+                self.o.nonzero[i].eq(nonzero),
+                self.o.exponent[i].eq(Mux(nonzero, operand.exponent - (self.exponents[0] - 1),
+                                          0)),
                 infinite[i].eq(special & round_), nan[i].eq(special & ~round_),
                 sign[i].eq(operand.sign),
             ]
@@ -128,3 +214,15 @@ class OperandBank(wiring.Component):
         m.d.sync += late.eq(Cat(sign, infinite, ~self.o.nonzero, nan.any()))
         m.d.comb += Cat(self.o.sign, self.o.infinite, self.o.zero, self.o.nan).eq(late)
         return m
+
+    def _decode(self, m, i, half):
+        """(operand, whether it is not zero)."""
+        m.submodules[f"decoder_{i}"] = decoder = HalfDecoder()
+        m.d.comb += decoder.half.eq(half)
+        if self.exponents != BF16_EXPONENTS:
+            return decoder.o, decoder.o.significand[-1]
+        m.submodules[f"brain_decoder_{i}"] = brain = BrainDecoder()
+        operand = Signal(Operand, name=f"operand_{i}")
+        m.d.comb += [brain.brain.eq(half),
+                     operand.eq(Mux(self.brain, brain.o, decoder.o))]
+        return operand, operand.significand.any()

@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from logicpim.rtl.pim.block import beat_place, row_block
+from logicpim.rtl.pim.block import beat_kind, beat_place, row_block
 from logicpim.rtl.pim.job import tile_job
 from logicpim.rtl.signatures import BufferRead, GemmEvents, beat_stream
 from logicpim.spec.config import Config
@@ -19,7 +19,13 @@ class Sequencer(wiring.Component):
     line is used in the clock in which it arrives; the upper half is kept. The first group takes
     a word from the stream, the others get it again from a register. So a clock takes a beat if
     weights are there, the line is there and the page of accumulators is free, also from job to
-    job, and the operand buffer is asked for at most every other clock.
+    job. The operand buffer is asked every other clock; while a step waits, every clock, so that
+    its line is there when its weights come.
+
+    Weights of 8 bits come two words' worth in one: both beats of a step use the same weights,
+    one half of them each. In a reshaped job a step is one beat, of a line of its own: the upper
+    half of the units works on the tokens of the lower half, with the upper halves of their
+    granules and of the weights.
 
     Parameters
     ----------
@@ -30,7 +36,8 @@ class Sequencer(wiring.Component):
     job : In, stream of :func:`~logicpim.rtl.pim.job.tile_job`
     beats : In, :func:`~logicpim.rtl.signatures.beat_stream`; ready does not depend on valid
     operands : Out, :class:`~logicpim.rtl.signatures.BufferRead`
-    tokens, weights, mask, place : Out, to the tile, registered: a clock after the beat is taken
+    tokens, weights, kind, mask, mask_upper, place : Out, to the tile, registered: a
+        clock after the beat is taken
     blocks : Out, stream of :func:`~logicpim.rtl.pim.block.row_block`, valid in the clock that
         takes a block's last beat
     released : In, a block has been drained
@@ -45,7 +52,8 @@ class Sequencer(wiring.Component):
             "beats": In(beat_stream(config)),
             "operands": Out(BufferRead(config.input_lines, config.line_bits)),
             "tokens": Out(tile.tokens * tile.depth * 16), "weights": Out(config.beat_bits),
-            "mask": Out(tile.depth), "place": Out(beat_place(config)),
+            "mask": Out(tile.depth), "mask_upper": Out(tile.depth),
+            "kind": Out(beat_kind(config)), "place": Out(beat_place(config)),
             "blocks": Out(stream.Signature(row_block(config))), "released": In(1),
             "events": Out(GemmEvents())})
 
@@ -61,6 +69,8 @@ class Sequencer(wiring.Component):
         again = Signal(reset_less=True)         # its word is that of the register
         here = Signal()                         # the step's line is here
         undrained = Signal(2)                   # blocks
+        late = Signal()                         # a reshaped block ended in the clock before
+        same = Signal(reset_less=True)          # the last step's weights have 8 bits
 
         last_word = Signal()
         end_of_word, end_of_block, end_of_job = Signal(), Signal(), Signal()
@@ -70,15 +80,16 @@ class Sequencer(wiring.Component):
             last_word.eq(word == job.last_word),
             end_of_word.eq(group == job.last_group),
             end_of_block.eq(end_of_word & last_word),
-            free.eq(~start | (undrained != 2)),
+            free.eq(~start | (undrained != 2) & ~late),
             lower.eq(active & ~second & here & free & (self.beats.valid | repeated)),
             upper.eq(second & (self.beats.valid | repeated)),
             self.beats.ready.eq(~repeated & (second | active & here & free)),
-            self.operands.enable.eq(active & ~here),
+            self.operands.enable.eq(active & ~(lower & (end_of_job | ~job.reshaped))),
         ]
         m.d.sync += here.eq(self.operands.enable & self.operands.ready)
         with m.If(lower):
-            m.d.sync += [second.eq(1), again.eq(group != 0), start.eq(end_of_block),
+            m.d.sync += [second.eq(~job.reshaped), again.eq((group != 0) | job.split),
+                         same.eq(job.split), start.eq(end_of_block),
                          group.eq(Mux(end_of_word, 0, group + 1))]
             with m.If(end_of_word):
                 m.d.sync += word.eq(Mux(last_word, 0, word + 1))
@@ -86,22 +97,16 @@ class Sequencer(wiring.Component):
             m.d.sync += second.eq(0)
 
         self._addresses(m, job, lower, end_of_word, last_word)
-        self._blocks(m, job, page, lower, upper, end_of_block, end_of_job, undrained)
+        m.d.sync += late.eq(lower & job.reshaped & end_of_block)
+        self._blocks(m, job, page, lower, upper, late, end_of_block, end_of_job, undrained)
         m.d.comb += self.job.ready.eq(~active | lower & end_of_job)
         with m.If(self.job.ready):
             m.d.sync += active.eq(self.job.valid)
             with m.If(self.job.valid):
                 m.d.sync += [job.eq(self.job.payload), word.eq(0), group.eq(0), start.eq(1)]
-        self._data(m, job, lower, upper, repeated, last_word)
-
-        place = self.place
-        m.d.sync += place.enable.eq(lower | upper)
-        with m.If(lower):
-            m.d.sync += [place.first.eq(word[1:] == 0), place.page.eq(page),
-                         place.group.eq(group), place.lane.eq(Cat(0, word[0]))]
-        with m.If(upper):
-            m.d.sync += place.lane[0].eq(1)
-
+        self._data(m, job, lower, upper, repeated, Mux(second, same, job.split))
+        self._mask(m, job, lower, upper, word)
+        self._place(m, job, lower, upper, same, word, group, page)
         waiting = second | active & free
         m.d.comb += [
             self.events.active.eq(lower | upper),
@@ -110,22 +115,51 @@ class Sequencer(wiring.Component):
         ]
         return m
 
+    def _place(self, m, job, lower, upper, same, word, group, page):
+        """Where the beat goes, and how it is to be read."""
+        place, kind = self.place, self.kind
+        m.d.sync += place.enable.eq(lower | upper)
+        with m.If(lower):
+            m.d.sync += [place.first.eq(word[1:] == 0), place.page.eq(page),
+                         place.group.eq(group), place.lane.eq(Cat(0, word[0])),
+                         kind.weight_format.eq(job.weight_format),
+                         kind.brain_inputs.eq(job.brain_inputs),
+                         kind.part.eq(0), kind.part_upper.eq(job.reshaped)]
+        if not self.config.has_bytes:
+            with m.If(upper):
+                m.d.sync += place.lane[0].eq(1)
+            return
+        with m.If(lower & job.split):
+            m.d.sync += [place.first.eq(word[2:] == 0), place.lane.eq(word[:2]),
+                         place.group.eq(Cat(0, group))]
+        with m.If(upper):
+            m.d.sync += [kind.part.eq(1), kind.part_upper.eq(1)]
+            with m.If(same):
+                m.d.sync += place.group[0].eq(1)
+            with m.Else():
+                m.d.sync += place.lane[0].eq(1)
+
     def _addresses(self, m, job, lower, end_of_word, last_word):
         """The operand line of the step."""
         line = Signal(self.operands.address.shape(), reset_less=True)
         first = Signal(line.shape(), reset_less=True)  # of group 0
-        m.d.comb += self.operands.address.eq(line)
-        following = Mux(last_word, job.source_line, first + 1)
+        following, next_line = (Signal(line.shape(), name=name)
+                                for name in ("following", "next_line"))
+        m.d.comb += [
+            following.eq(Mux(last_word, job.source_line, first + 1)),
+            next_line.eq(Mux(end_of_word, following, line + job.last_word + 1)),
+            self.operands.address.eq(Mux(lower, next_line, line) if self.config.has_bytes
+                                     else line),
+        ]
         with m.If(self.job.ready):
             m.d.sync += [line.eq(self.job.payload.source_line),
                          first.eq(self.job.payload.source_line)]
         with m.Elif(lower):
+            m.d.sync += line.eq(next_line)
             with m.If(end_of_word):
-                m.d.sync += [line.eq(following), first.eq(following)]
-            with m.Else():
-                m.d.sync += line.eq(line + job.last_word + 1)
+                m.d.sync += first.eq(following)
 
-    def _blocks(self, m, job, page, lower, upper, end_of_block, end_of_job, undrained):
+    def _blocks(self, m, job, page, lower, upper, late, end_of_block, end_of_job, undrained):
         """Row blocks: where their results go, and handing them over."""
         rows = self.config.tile.rows
         cells = self.config.granule_elements // rows
@@ -141,7 +175,7 @@ class Sequencer(wiring.Component):
             self.blocks.payload.eq(finished),
             end_of_job.eq(end_of_block & last),
             following.eq(slot + 1 + wide),
-            closed.eq(upper & closing),
+            closed.eq(upper & closing | late),
             self.blocks.valid.eq(closed | waiting),
         ]
         with m.If(lower):
@@ -153,31 +187,58 @@ class Sequencer(wiring.Component):
                 finished.last_token.eq(job.last_token),
                 finished.last_row.eq(Mux(last, job.last_row, rows - 1)),
                 finished.output_format.eq(job.output_format),
-                finished.single.eq(job.last_word == 0), finished.final.eq(last),
+                finished.single.eq(job.last_word == job.split),
+                finished.split.eq(job.split), finished.reshaped.eq(job.reshaped),
+                finished.final.eq(last),
                 block.eq(block + 1), slot.eq(following), line.eq(line + following[-1])]
         with m.If(self.job.ready):
             m.d.sync += [block.eq(0), slot.eq(0), line.eq(self.job.payload.result_line)]
         m.d.sync += [waiting.eq(self.blocks.valid & ~self.blocks.ready),
                      page.eq(page ^ closed), undrained.eq(undrained + closed - self.released)]
 
-    def _data(self, m, job, lower, upper, repeated, last_word):
-        """Operands and weights of the beat, and which of its elements count."""
+    def _data(self, m, job, lower, upper, repeated, same):
+        """Operands and weights of the beat."""
         config, tile = self.config, self.config.tile
         half = tile.depth * 16
         line = [self.operands.data.word_select(i, half) for i in range(2 * tile.tokens)]
         tokens, rest = (Signal(tile.tokens * half, name=name, reset_less=True)
                         for name in ("operand_lower", "operand_upper"))
-        mask, rest_mask = (Signal(tile.depth, name=name, reset_less=True)
-                           for name in ("mask_lower", "mask_upper"))
         weights, kept = (Signal(config.beat_bits, name=name, reset_less=True)
                          for name in ("weight", "weight_before"))
-        m.d.comb += [self.tokens.eq(tokens), self.mask.eq(mask), self.weights.eq(weights)]
-        valid = Cat(1, *(~last_word | (i <= job.last_element)
-                         for i in range(1, config.granule_elements)))
+        m.d.comb += [self.tokens.eq(tokens), self.weights.eq(weights)]
         with m.If(lower):
-            m.d.sync += [tokens.eq(Cat(line[::2])), rest.eq(Cat(line[1::2])),
-                         Cat(mask, rest_mask).eq(valid)]
+            m.d.sync += [tokens.eq(Cat(line[::2])), rest.eq(Cat(line[1::2]))]
+            if config.has_bytes and tile.tokens > 1:
+                with m.If(job.reshaped):
+                    m.d.sync += tokens.eq(Cat(line[:tile.tokens:2], line[1:tile.tokens:2]))
         with m.If(upper):
-            m.d.sync += [tokens.eq(rest), mask.eq(rest_mask)]
+            m.d.sync += tokens.eq(rest)
+        again = Mux(same, weights, kept) if config.has_bytes else kept
         with m.If(lower | upper):
-            m.d.sync += [weights.eq(Mux(repeated, kept, self.beats.payload)), kept.eq(weights)]
+            m.d.sync += [weights.eq(Mux(repeated, again, self.beats.payload)), kept.eq(weights)]
+
+    def _mask(self, m, job, lower, upper, word):
+        """Which elements of the beat count."""
+        mask, rest = (Signal(self.config.tile.depth, name=name, reset_less=True)
+                      for name in ("mask_lower", "mask_rest"))
+        at = word == job.last_line
+        valid = Cat(1, *(~at | (i <= job.last_element)
+                         for i in range(1, self.config.granule_elements)))
+        if self.config.has_bytes:
+            # The last word of a pair may lie beyond.
+            beyond = (word == job.last_word) & ~at
+            valid = valid & (~beyond).replicate(len(valid))
+        m.d.comb += self.mask.eq(mask)
+        with m.If(lower):
+            m.d.sync += Cat(mask, rest).eq(valid)
+        with m.If(upper):
+            m.d.sync += mask.eq(rest)
+        if not self.config.has_bytes:
+            m.d.comb += self.mask_upper.eq(mask)
+            return
+        mask_upper = Signal(self.config.tile.depth, reset_less=True)
+        m.d.comb += self.mask_upper.eq(mask_upper)
+        with m.If(lower):
+            m.d.sync += mask_upper.eq(Mux(job.reshaped, valid[len(mask):], valid[:len(mask)]))
+        with m.If(upper):
+            m.d.sync += mask_upper.eq(rest)

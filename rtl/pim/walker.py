@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Walks over the tokens of finished row blocks."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,7 @@ from logicpim.spec.config import Config
 
 
 class DrainWalker(wiring.Component):
-    """A step for each valid token of each block, one a clock, blocks without a gap.
+    """A step (two of a split block) for each valid token, one a clock, blocks without a gap.
 
     Blocks come from page 0 and page 1 in turn. Beats and steps go through pipelines of equal
     length, so a walker may start on a block in the clock after its last beat, and the page may
@@ -42,17 +42,26 @@ class DrainWalker(wiring.Component):
         group = Signal(layout["last_group"].shape)
         token = Signal(layout["last_token"].shape)
         walking, page = Signal(), Signal()
+        part, whole = Signal(), Signal()        # a split token has its second step now
+        entry, unit = group, token
+        if config.has_bytes:
+            entry = Mux(block.split, Cat(part & ~block.reshaped, group), group)
+            if config.tile.tokens > 1:
+                unit = Cat(token[:-1], Mux(block.reshaped, part, token[-1]))
 
         in_last_group = group == block.last_group
         end_of_group, end = Signal(), Signal()
         m.d.comb += [
             end_of_group.eq(token == Mux(in_last_group, block.last_token,
                                          config.tile.tokens - 1)),
-            end.eq(end_of_group & in_last_group),
+            whole.eq(part | ~block.split if config.has_bytes else 1),
+            end.eq(end_of_group & in_last_group & whole),
             self.released.eq(walking & end),
             self.blocks.ready.eq(~walking | end),
         ]
-        with m.If(walking):
+        if config.has_bytes:
+            m.d.sync += part.eq(walking & ~whole)
+        with m.If(walking & whole):
             m.d.sync += token.eq(token + 1)
             with m.If(end_of_group):
                 m.d.sync += [token.eq(0), group.eq(group + 1), line.eq(line + block.stride)]
@@ -64,9 +73,10 @@ class DrainWalker(wiring.Component):
 
         step = self.step
         m.d.sync += [
-            step.enable.eq(walking), step.read.eq(token == 0), step.page.eq(page),
-            step.group.eq(group), step.token.eq(token), step.line.eq(line),
-            step.final.eq(block.final & end),
+            step.enable.eq(walking), step.page.eq(page),
+            step.read.eq((token == 0) | (block.split if config.has_bytes else 0)),
+            step.group.eq(entry), step.token.eq(unit), step.line.eq(line),
+            step.part.eq(part), step.final.eq(block.final & end),
             *(step[name].eq(block[name])
-              for name in ("slot", "last_row", "output_format", "single"))]
+              for name in ("slot", "last_row", "output_format", "single", "split", "reshaped"))]
         return m

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from logicpim.spec.isa import Format
+
 BIAS = 127
 """Of the exponents of the internal form, and of binary32."""
 SIGNIFICAND_BITS = 11
@@ -22,8 +24,9 @@ GUARD_BITS = 6
 SUM_EXPONENT = -2 * BIAS - 2 * (SIGNIFICAND_BITS - 1) - GUARD_BITS
 """A beat's sum S at exponent X is worth ``S * 2 ** (X + SUM_EXPONENT)``."""
 LANES = 4
-"""Partial sums of one output element."""
+"""Partial sums of one output element; weights of 8 bits have two such sets."""
 
+BF16_NAN = np.uint16(0x7FC0)
 FP16_NAN = np.uint16(0x7E00)
 FP32_NAN = np.uint32(0x7FC00000)
 _FP32_INFINITY = 0x7F800000
@@ -33,8 +36,8 @@ class Operand(NamedTuple):
     """Operands in the internal form, as int64 arrays of one shape.
 
     ``(-1) ** sign * significand * 2 ** (exponent - 127 - 10)``. Bit 10 of the significand is set
-    except in zero (exponent 0, significand 0). Exponent 255: infinity where the significand is
-    0x400, NaN otherwise.
+    except in zero (exponent 0, significand 0) and in subnormals of BF16 (exponent 1). Exponent
+    255: infinity where the significand is 0x400, NaN otherwise.
     """
 
     sign: np.ndarray
@@ -65,6 +68,38 @@ def decode_fp16(bits) -> Operand:
     biased = np.where(subnormal, 1 - shift, exponent) + (BIAS - 15)
     biased = np.where(exponent == 31, SPECIAL, biased)
     return Operand(sign, np.where(significand == 0, 0, biased), significand)
+
+
+def decode_bf16(bits) -> Operand:
+    """The internal form of BF16 bit patterns; subnormals keep their exponent, 1."""
+    bits = np.asarray(bits, np.uint16).astype(np.int64)
+    sign, exponent, fraction = bits >> 15, bits >> 7 & 255, (bits & 0x7F) << 3
+    significand = np.where(exponent == 0, fraction, HIDDEN | fraction)
+    return Operand(sign, np.where(exponent == 0, significand != 0, exponent), significand)
+
+
+def bytes_as_fp16(bits, fmt: Format):
+    """FP16 bit patterns of the same values as FP8 or INT8 ones, all of which FP16 holds."""
+    bits = np.asarray(bits, np.uint8)
+    if fmt == Format.FP8_E5M2:
+        return bits.astype(np.uint16) << 8
+    if fmt == Format.INT8:
+        return bits.view(np.int8).astype(np.float16).view(np.uint16)
+    if fmt != Format.FP8_E4M3:
+        raise ValueError(f"{fmt!r} does not have 8 bits")
+    exponent, fraction = bits >> 3 & 15, bits & 7
+    significand = np.where(exponent == 0, fraction, 8 | fraction)
+    value = np.ldexp(significand.astype(np.float32), np.maximum(exponent, 1).astype(int) - 10)
+    half = value.astype(np.float16).view(np.uint16)
+    half = np.where(bits & 0x7F == 0x7F, FP16_NAN, half)
+    return half | (bits & 0x80).astype(np.uint16) << 8
+
+
+def decode(bits, fmt: Format) -> Operand:
+    """The internal form of bit patterns of any format of weights."""
+    if fmt == Format.BF16:
+        return decode_bf16(bits)
+    return decode_fp16(bits if fmt == Format.FP16 else bytes_as_fp16(bits, fmt))
 
 
 def round_to_fp32(value, exponent):
@@ -125,12 +160,23 @@ def fp32_to_fp16(bits):
     return np.where(bits & np.uint32(0x7FFFFFFF) > _FP32_INFINITY, FP16_NAN, half)
 
 
-def accumulate(beats):
+def fp32_to_bf16(bits):
+    """BF16 bits of binary32 values, rounded once, to nearest even; any NaN is 0x7fc0."""
+    bits = np.asarray(bits, np.uint32)
+    rounded = (bits.astype(np.uint64) + 0x7FFF + (bits >> 16 & 1) >> 16).astype(np.uint16)
+    return np.where(bits & np.uint32(0x7FFFFFFF) > _FP32_INFINITY, BF16_NAN, rounded)
+
+
+def accumulate(beats, sets: int = 1):
     """Binary32 bits of an output element from those of its beats along the last axis.
 
-    Beat ``b`` is added to lane ``b % 4``; then ``(lane 0 + lane 1) + (lane 2 + lane 3)``.
+    Beat ``b`` is added to lane ``b % 4``; then ``(lane 0 + lane 1) + (lane 2 + lane 3)``. With
+    two sets, as weights of 8 bits have, that is done with the even beats and with the odd ones,
+    and the two results are added.
     """
     beats = np.asarray(beats, np.uint32)
+    if sets == 2:
+        return fp32_add(accumulate(beats[..., ::2]), accumulate(beats[..., 1::2]))
     lanes = [np.zeros(beats.shape[:-1], np.uint32) for _ in range(LANES)]
     for b in range(beats.shape[-1]):
         lanes[b % LANES] = fp32_add(lanes[b % LANES], beats[..., b])

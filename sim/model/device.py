@@ -12,7 +12,6 @@ from logicpim.spec.isa import (
     INSTRUCTION_BITS,
     Buffer,
     Completion,
-    Format,
     Instruction,
     Opcode,
     Status,
@@ -54,16 +53,18 @@ def _has_interleave(config: Config, insn: Instruction) -> bool:
 
 
 def _check_gemm(config: Config, insn: Instruction) -> Status:
-    if (insn.weight_format != Format.FP16 or insn.input_format != Format.FP16
-            or insn.output_format not in (Format.FP16, Format.FP32)
+    if (insn.weight_format not in config.weight_formats
+            or insn.input_format not in config.input_formats
+            or insn.output_format not in config.output_formats
             or not _has_interleave(config, insn)):
         return Status.BAD_FORMAT
     if 0 in (insn.m, insn.n, insn.k):
         return Status.ZERO_SIZE
-    words = layout.weight_words(config, insn.n, insn.k)
+    words = layout.weight_words(config, insn.n, insn.k, insn.weight_format)
     if not layout.in_set(config, insn.address, words, insn.interleave):
         return Status.DRAM_RANGE
-    if insn.source_line + layout.line_count(config, insn.m, insn.k) > config.input_lines:
+    operands = layout.operand_lines(config, insn.m, insn.k, insn.weight_format)
+    if insn.source_line + operands > config.input_lines:
         return Status.SOURCE_RANGE
     results = layout.line_count(config, insn.m, insn.n, insn.output_format)
     if insn.result_line + results > config.temp_lines:
@@ -172,14 +173,15 @@ class ReferenceDevice(Device):
 
     def _gemm(self, channel, insn):
         config = self.config
-        words = layout.weight_words(config, insn.n, insn.k)
+        words = layout.weight_words(config, insn.n, insn.k, insn.weight_format)
         weights = self._words(channel)[layout.word_addresses(
             config, insn.address, words, insn.interleave)].reshape(-1)
         operands = self._buffer(channel, Buffer.INPUT)[insn.source_line * config.line_bytes:]
         results = self._buffer(channel, Buffer.TEMP)[insn.result_line * config.line_bytes:]
-        y_bits = gemm(layout.unpack_operands(config, operands, insn.m, insn.k),
-                      layout.unpack_weights(config, weights, insn.n, insn.k),
-                      config.tile.depth, insn.output_format)
+        fmt = insn.weight_format
+        y_bits = gemm(layout.unpack_operands(config, operands, insn.m, insn.k, fmt),
+                      layout.unpack_weights(config, weights, insn.n, insn.k, fmt),
+                      config.tile.depth, insn.output_format, inputs=insn.input_format, weights=fmt)
         packed = layout.pack_results(config, y_bits, insn.output_format)
         mask = layout.result_mask(config, insn.m, insn.n, insn.output_format)
         np.copyto(results[:packed.size], packed, where=mask)

@@ -12,11 +12,13 @@ Why binary32 and 32-bit integers of the host are enough for an exact result:
   of two is exact, for the result lies in 2**-74 .. 2**37;
 * lanes hold multiples of 2**-74: no subnormal appears, whatever the host does with them;
 * a lane is never -0 (it starts as +0), so beats of zeros, added as padding, change nothing.
+
+Weights of 8 bits are FP16 values too. BF16 reaches further: its beats go by the steps of the rule.
 """
 
 import numpy as np
 
-from logicpim.spec.isa import Format
+from logicpim.spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
 
 from . import arithmetic as rule
 
@@ -54,69 +56,97 @@ def _tables():
 _VALUE, _FINITE, _EXPONENT, _SCALE, _UNSCALE = _tables()
 
 
-def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16) -> np.ndarray:
+_NARROW = {Format.FP16: rule.fp32_to_fp16, Format.BF16: rule.fp32_to_bf16, Format.FP32: None}
+
+
+def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
+         inputs: Format = Format.FP16, weights: Format = Format.FP16) -> np.ndarray:
     """``Y[m, n] = sum over k of X[m, k] * W[n, k]``, the very bits that the hardware gives.
 
     Parameters
     ----------
     x_bits : uint16 array [M, K]
-        FP16 bit patterns of the operands (tokens).
-    w_bits : uint16 array [N, K]
-        FP16 bit patterns of the weights.
+        Bit patterns of the operands (tokens).
+    w_bits : uint16 or uint8 array [N, K]
+        Bit patterns of the weights.
     depth : int
         Width of a beat, ``config.tile.depth``: a power of two from 1.
     output : Format
-        ``FP16`` or ``FP32``.
+        ``FP16``, ``BF16`` or ``FP32``.
+    inputs, weights : Format
+        Of the operands (``FP16`` or ``BF16``) and of the weights (any but ``FP32``).
 
     Returns
     -------
-    uint16 (FP16) or uint32 (FP32) bit patterns [M, N]. M, N and K may be any; K = 0 gives +0.
+    uint16 (FP16, BF16) or uint32 (FP32) bit patterns [M, N]. M, N and K may be any; K = 0 gives +0.
     """
     x_bits, w_bits = np.asarray(x_bits), np.asarray(w_bits)
-    if x_bits.dtype != np.uint16 or w_bits.dtype != np.uint16:
-        raise TypeError(f"operands must be uint16 bit patterns, not {x_bits.dtype} "
-                        f"and {w_bits.dtype}")
+    narrow = weights in BYTE_FORMATS
+    if x_bits.dtype != np.uint16 or w_bits.dtype != (np.uint8 if narrow else np.uint16):
+        raise TypeError(f"operands must be bit patterns in unsigned integers of their width, not "
+                        f"{x_bits.dtype} and {w_bits.dtype}")
     if x_bits.ndim != 2 or w_bits.ndim != 2 or x_bits.shape[1] != w_bits.shape[1]:
         raise ValueError(f"shapes {x_bits.shape} and {w_bits.shape} are not [M, K] and [N, K]")
-    if output not in (Format.FP16, Format.FP32):
-        raise ValueError(f"no output format {output!r}")
+    if (output not in _NARROW or inputs not in (Format.FP16, Format.BF16)
+            or weights not in WEIGHT_FORMATS):
+        raise ValueError(f"no GEMM of {inputs!r} by {weights!r} to {output!r}")
+    if narrow:
+        w_bits = rule.bytes_as_fp16(w_bits, weights)
+    lanes = rule.LANES * (1 + narrow)
+    kinds = None if Format.BF16 not in (inputs, weights) else (
+        inputs, Format.FP16 if narrow else weights)
     m, n = len(x_bits), len(w_bits)
     result = np.empty((m, n), np.uint32)
-    x_beats = _beats(x_bits, depth)
+    x_beats = _beats(x_bits, depth, lanes)
     step = min(_ROWS, max(1, _WEIGHTS // max(1, depth * x_beats.shape[1])))
     for start in range(0, n, step):
-        w_beats = _beats(w_bits[start:start + step], depth)
+        w_beats = _beats(w_bits[start:start + step], depth, lanes)
         for token in range(0, m, _TOKENS):
             rows = slice(token, token + _TOKENS)
-            result[rows, start:start + step] = _block(x_beats[:, :, rows], w_beats)
+            result[rows, start:start + step] = _block(x_beats[:, :, rows], w_beats, lanes,
+                                                           kinds)
     result = rule.canonical_fp32(result)
-    return rule.fp32_to_fp16(result) if output == Format.FP16 else result
+    return result if output == Format.FP32 else _NARROW[output](result)
 
 
-def _beats(bits, depth):
+def _beats(bits, depth, lanes):
     """[rows, K] as [depth, beats, rows], beats padded with zeros to a multiple of the lanes."""
     rows, k = bits.shape
-    beats = -(-k // (depth * rule.LANES)) * rule.LANES
+    beats = -(-k // (depth * lanes)) * lanes
     padded = np.zeros((rows, beats * depth), np.uint16)
     padded[:, :k] = bits
     return np.ascontiguousarray(padded.reshape(rows, beats, depth).transpose(2, 1, 0))
 
 
-def _block(x_beats, w_beats):
+def _block(x_beats, w_beats, count, kinds):
     """Binary32 bits [tokens, N] from the beats of operands and weights; NaNs not yet canonical."""
     depth, beats, tokens = x_beats.shape
     n = w_beats.shape[2]
-    step = max(1, _CHUNK // (depth * rule.LANES * max(1, n))) * rule.LANES
-    lanes = np.zeros((rule.LANES, tokens, n), np.float32)
+    step = max(1, _CHUNK // (depth * count * max(1, n))) * count
+    lanes = np.zeros((count, tokens, n), np.float32)
     sums = np.empty((step, tokens, n), np.float32)
     for b in range(0, beats, step):
         x, w = x_beats[:, b:b + step], w_beats[:, b:b + step]
-        _dots(x, w, sums[:x.shape[1]])
-        for at in range(0, x.shape[1], rule.LANES):
-            with np.errstate(invalid="ignore"):
-                lanes += sums[at:at + rule.LANES]
-    with np.errstate(invalid="ignore"):
-        return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])).view(np.uint32)
+        if kinds:
+            _wide_dots(x, w, kinds, sums[:x.shape[1]])
+        else:
+            _dots(x, w, sums[:x.shape[1]])
+        for at in range(0, x.shape[1], count):
+            with np.errstate(all="ignore"):
+                lanes += sums[at:at + count]
+    with np.errstate(all="ignore"):
+        sets = [(e[0] + e[1]) + (e[2] + e[3])
+                for e in (lanes[s::count // rule.LANES] for s in range(count // rule.LANES))]
+        return (sets[0] if len(sets) == 1 else sets[0] + sets[1]).view(np.uint32)
+
+
+def _wide_dots(x_beats, w_beats, kinds, sums):
+    """As :func:`_dots` for exponents of any size, by the steps of the rule."""
+    w = rule.decode(w_beats.transpose(1, 2, 0), kinds[1])
+    x = rule.decode(x_beats.transpose(1, 2, 0), kinds[0])
+    for token in range(x_beats.shape[2]):
+        a = rule.Operand(*(field[:, token, None] for field in x))
+        sums[:, token] = rule.dot(a, w).view(np.float32)
 
 
 def _dots(x_beats, w_beats, sums):

@@ -9,15 +9,18 @@ E = ``config.granule_elements`` 16-bit elements make a granule. Everything is li
   (:func:`word_addresses`).
 * **Operands** X[M, K] in a buffer: line ``g * ceil(K / E) + kw`` holds in granule ``t`` the
   elements ``kw * E ..`` of token ``g * tokens + t``.
+* **8-bit weights** have 2 E elements in a granule, so E above is 2 E for them; operand lines stay
+  as they are, but for a K padded to whole words: a group has ``2 * ceil(K / 2E)`` lines.
 * **Results** Y[M, N] in a buffer: like operands, with N for K; FP32 results take two elements each.
 """
 
 import numpy as np
 
 from logicpim.spec.config import Config
-from logicpim.spec.isa import Format
+from logicpim.spec.isa import BYTE_FORMATS, Format
 
-_DTYPES = {Format.FP16: np.dtype("<u2"), Format.FP32: np.dtype("<u4")}
+_DTYPES = {Format.FP16: np.dtype("<u2"), Format.BF16: np.dtype("<u2"),
+           Format.FP32: np.dtype("<u4")} | dict.fromkeys(BYTE_FORMATS, np.dtype("u1"))
 
 
 def element_dtype(fmt: Format) -> np.dtype:
@@ -30,9 +33,19 @@ def granules_for(config: Config, columns: int, fmt: Format = Format.FP16) -> int
     return -(-columns * element_dtype(fmt).itemsize // config.granule_bytes)
 
 
-def weight_words(config: Config, n: int, k: int) -> int:
+def weight_words(config: Config, n: int, k: int, fmt: Format = Format.FP16) -> int:
     """Bundle words of W[n, k]."""
-    return -(-n // config.tile.rows) * granules_for(config, k)
+    return -(-n // config.tile.rows) * granules_for(config, k, fmt)
+
+
+def operand_granules(config: Config, k: int, weights: Format = Format.FP16) -> int:
+    """Lines of one token group of operands for weights of a format."""
+    return granules_for(config, k, weights) * (2 if weights in BYTE_FORMATS else 1)
+
+
+def operand_lines(config: Config, m: int, k: int, weights: Format = Format.FP16) -> int:
+    """Buffer lines of operands [m, k] for weights of a format."""
+    return -(-m // config.tile.tokens) * operand_granules(config, k, weights)
 
 
 def word_addresses(config: Config, address: int, words: int, interleave: int = 0) -> np.ndarray:
@@ -93,24 +106,32 @@ def _unpack(data, rows, columns, block, granule_bytes, fmt):
     return matrix.reshape(blocks * block, granules * per)[:rows, :columns]
 
 
-def pack_weights(config: Config, w_bits: np.ndarray) -> np.ndarray:
-    """Bytes of W (uint16 [N, K]) from the start of a bundle word on; padding is zero."""
-    return _pack(w_bits, config.tile.rows, config.granule_bytes, Format.FP16)
+def pack_weights(config: Config, w_bits: np.ndarray, fmt: Format = Format.FP16) -> np.ndarray:
+    """Bytes of W (uint16 or uint8 [N, K]) from the start of a bundle word on; padding is zero."""
+    return _pack(w_bits, config.tile.rows, config.granule_bytes, fmt)
 
 
-def unpack_weights(config: Config, data: np.ndarray, n: int, k: int) -> np.ndarray:
-    """W (uint16 [n, k]) from the bytes at its start."""
-    return _unpack(data, n, k, config.tile.rows, config.granule_bytes, Format.FP16)
+def unpack_weights(config: Config, data: np.ndarray, n: int, k: int,
+                   fmt: Format = Format.FP16) -> np.ndarray:
+    """W (uint16 or uint8 [n, k]) from the bytes at its start."""
+    return _unpack(data, n, k, config.tile.rows, config.granule_bytes, fmt)
 
 
-def pack_operands(config: Config, x_bits: np.ndarray) -> np.ndarray:
+def pack_operands(config: Config, x_bits: np.ndarray, weights: Format = Format.FP16) -> np.ndarray:
     """Bytes of X (uint16 [M, K]) from the start of a buffer line on; padding is zero."""
+    m, k = x_bits.shape
+    columns = operand_granules(config, k, weights) * config.granule_elements
+    if columns - k >= config.granule_elements:
+        x_bits = np.pad(x_bits, ((0, 0), (0, columns - k)))
     return _pack(x_bits, config.tile.tokens, config.granule_bytes, Format.FP16)
 
 
-def unpack_operands(config: Config, data: np.ndarray, m: int, k: int) -> np.ndarray:
+def unpack_operands(config: Config, data: np.ndarray, m: int, k: int,
+                    weights: Format = Format.FP16) -> np.ndarray:
     """X (uint16 [m, k]) from the bytes at its start."""
-    return _unpack(data, m, k, config.tile.tokens, config.granule_bytes, Format.FP16)
+    columns = operand_granules(config, k, weights) * config.granule_elements
+    return _unpack(data, m, columns, config.tile.tokens, config.granule_bytes,
+                   Format.FP16)[:, :k]
 
 
 def pack_results(config: Config, y_bits: np.ndarray, fmt: Format) -> np.ndarray:

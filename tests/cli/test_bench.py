@@ -61,3 +61,12 @@ def test_refused(gemm, tmp_path, argv, words):
 @pytest.mark.parametrize("file", ["nowhere/t.csv", "."])
 def test_trace_to_nowhere(logicpim, file):
     logicpim("bench", "gemm", "--m", 1, "--n", 1, "--k", 1, "--trace", file).refused("trace", file)
+
+
+@pytest.mark.parametrize("weights", ["bf16", "fp8_e4m3", "fp8_e5m2", "int8"])
+def test_formats(gemm, weights):
+    argv = (3, 9, 70, "--config", "small", "--weights", weights, "--output", "fp16", "--json")
+    result = gemm(*argv, "--set", f'formats=["fp16", "{weights}"]').json
+    assert result["weights"] == weights and result["matches_reference"]
+    assert result["weight_bytes"] == 9 * 70 * (2 if weights == "bf16" else 1)
+    gemm(*argv).refused(f"does not include {weights}", "--set")

@@ -37,7 +37,10 @@ def decode(config, words):
     return seen
 
 
-def random_instruction(rng: random.Random) -> Instruction:
+MIXED = SMALL.replace(formats=("fp16", "bf16", "int8"))
+
+
+def random_instruction(rng: random.Random, config=SMALL) -> Instruction:
     """Often legal, often just past one limit."""
     opcode = rng.choice(list(Opcode))
     if opcode == Opcode.FENCE:
@@ -47,25 +50,30 @@ def random_instruction(rng: random.Random) -> Instruction:
                   address=rng.choice([rng.randrange(SMALL.dram.words), near]),
                   interleave=rng.choice([0, 0, 0, 0, 1, 1, 1, 2]))
     if opcode == Opcode.GEMM:
-        return Instruction(opcode, m=rng.choice([0, 1, 3, 9, 200]),
+        weights = rng.choice([*config.weight_formats, rng.choice(list(Format))])
+        inputs = rng.choice([*config.input_formats, *config.input_formats, Format.BF16])
+        return Instruction(opcode, weight_format=weights, input_format=inputs,
+                           m=rng.choice([0, 1, 3, 9, 200]),
                            n=rng.choice([0, 1, 5, 40, 300]), k=rng.choice([0, 1, 8, 17, 70]),
                            source_line=rng.choice([0, rng.randrange(128)]),
                            result_line=rng.choice([0, rng.randrange(128)]),
-                           output_format=rng.choice([Format.FP16, Format.FP32]), **common)
+                           output_format=rng.choice([*config.output_formats, Format.BF16]),
+                           **common)
     line = {"result_line" if opcode == Opcode.LOAD else "source_line": rng.randrange(140)}
     return Instruction(opcode, length=rng.choice([0, 1, 7, 40, 64]),
                        buffer=rng.choice(list(Buffer)), **line, **common)
 
 
-def test_statuses_equal_the_reference(seed):
+@pytest.mark.parametrize("config", [SMALL, MIXED], ids=["fp16", "mixed"])
+def test_statuses_equal_the_reference(seed, config):
     rng = random.Random(seed)
-    words = [random_instruction(rng).encode() for _ in range(250)]
+    words = [random_instruction(rng, config).encode() for _ in range(400)]
     words += [w ^ 1 << rng.randrange(256) for w in words[:100]]
     words += [rng.getrandbits(256) for _ in range(20)]
     words += [Instruction(Opcode.GEMM, m=1, n=1, k=1, **{f"{which}_format": Format.FP32}).encode()
               for which in ("weight", "input")]
-    seen = decode(SMALL, words)
-    expected = [check(SMALL, word) for word in words]
+    seen = decode(config, words)
+    expected = [check(config, word) for word in words]
     assert [s[0] for s in seen] == expected
     assert [s[1] for s in seen] == [word >> 16 & 0xffff for word in words]
     assert set(expected) == set(Status), "the stimulus must reach every status"
@@ -79,3 +87,14 @@ def test_derived_sizes(config):
     assert words == layout.weight_words(config, 29, 45)
     assert source == layout.line_count(config, 1, 45)
     assert result == layout.line_count(config, 1, 29, Format.FP32)
+
+
+@pytest.mark.parametrize("k", [1, 16, 17, 45])
+def test_derived_sizes_of_bytes(k):
+    config = PRESETS["channel"].replace(formats=("fp16", "fp8_e4m3"))
+    fmt = Format.FP8_E4M3
+    insn = Instruction(Opcode.GEMM, m=7, n=29, k=k, weight_format=fmt)
+    (status, _, words, source, _), = decode(config, [insn.encode()])
+    assert status == Status.OK
+    assert words == layout.weight_words(config, 29, k, fmt)
+    assert source == layout.operand_lines(config, 1, k, fmt)

@@ -9,14 +9,17 @@ from logicpim.rtl.control.executor import OperationExecutor
 from logicpim.spec.isa import Buffer, Format, Opcode, Status
 from logicpim.spec.presets import PRESETS
 
-CONFIG = PRESETS["small"]
-TOKENS, GROUPS = CONFIG.tile.tokens, CONFIG.tile.groups
+CONFIG = PRESETS["small"].replace(formats=("fp16", "bf16", "int8"))
+TOKENS = CONFIG.tile.tokens
 
 
 def random_operation(rng):
     status = rng.choice([Status.OK] * 3 + [Status.DRAM_RANGE])
-    return {"opcode": rng.choice(list(Opcode)), "tag": rng.getrandbits(16), "status": status,
+    opcode = rng.choice([Opcode.GEMM, *Opcode])
+    return {"opcode": opcode, "tag": rng.getrandbits(16), "status": status,
             "output_format": rng.choice([Format.FP16, Format.FP32]),
+            "input_format": rng.choice([Format.FP16, Format.BF16]),
+            "weight_format": rng.choice([Format.FP16, Format.INT8]),
             "buffer": rng.choice(list(Buffer)), "m": rng.choice([1, 4, 5, 13]),
             "n": rng.randrange(1, 99), "k": rng.randrange(1, 99),
             "address": rng.randrange(CONFIG.dram.words), "words": rng.randrange(1, 50),
@@ -36,13 +39,14 @@ def jobs_of(op):
         return [("bundle", words),
                 (kind, {"buffer": op["buffer"], "words": op["words"], "line": line})]
     jobs = []
-    for first in range(0, op["m"], TOKENS * GROUPS):
+    most = CONFIG.pass_tokens(op["weight_format"])
+    for first in range(0, op["m"], most):
         group = first // TOKENS
         jobs += [("bundle", words), ("gemm", {
-            "tokens": min(TOKENS * GROUPS, op["m"] - first), "n": op["n"], "k": op["k"],
+            "tokens": min(most, op["m"] - first), "n": op["n"], "k": op["k"],
             "source_line": op["source_line"] + group * op["source_stride"],
             "result_line": op["result_line"] + group * op["result_stride"],
-            "output_format": op["output_format"]})]
+            **{name: op[name] for name in ("output_format", "input_format", "weight_format")}})]
     return jobs
 
 
@@ -98,17 +102,35 @@ def test_jobs_and_completions(seed):
         sim.add_testbench(process, background=True)
     sim.run()
 
-    at = 0
-    for op in operations:
-        end = next(i for i in range(at, len(log)) if log[i][0] == "complete")
-        own, at = log[at:end], end + 1
-        completion = log[end][1]
+    check_log(operations, log)
+
+
+def check_log(operations, log):
+    """Jobs and completions in order; nothing early; only GEMMs run into each other."""
+    where = {kind: [i for i, (name, _) in enumerate(log) if name == kind]
+             for kind in ("bundle", "gemm", "load", "store", "done", "complete")}
+    assert len(where["complete"]) == len(operations)
+    given = {kind: 0 for kind in where}
+    before, overlapped = -1, 0
+    for number, op in enumerate(operations):
+        at = where["complete"][number]
+        completion = log[at][1]
         assert (completion.tag, completion.status) == (op["tag"], op["status"])
-        expected = jobs_of(op)
-        for kind in streams:
-            given = [payload for name, payload in own if name == kind]
-            wanted = [fields for name, fields in expected if name == kind]
-            assert [{k: getattr(g, k) for k in w} for g, w in zip(given, wanted, strict=True)] \
-                == wanted
-        assert sum(name == "done" for name, _ in own) == sum(k != "bundle" for k, _ in expected)
-    assert at == len(log)
+        for kind, fields in jobs_of(op):
+            index = where[kind][given[kind]]
+            given[kind] += 1
+            payload = log[index][1]
+            assert {k: getattr(payload, k) for k in fields} == fields
+            assert index > before, "started before what it has to wait for"
+            if number and index < where["complete"][number - 1]:
+                overlapped += 1
+                assert all(o["opcode"] == Opcode.GEMM and o["status"] == Status.OK
+                           for o in operations[number - 1:number + 1])
+            if kind != "bundle":
+                assert index < where["done"][given["done"]] < at
+                given["done"] += 1
+        if op["opcode"] != Opcode.GEMM or op["status"] != Status.OK:
+            assert number == 0 or where["complete"][number - 1] < at
+            before = at
+    assert all(given[kind] == len(where[kind]) for kind in given if kind != "complete")
+    assert overlapped

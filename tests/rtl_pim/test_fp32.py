@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The binary32 adder and the conversion to FP16 against the model."""
+"""The binary32 adder and the conversions to FP16 and BF16 against the model."""
 
 import itertools
 
 import numpy as np
 from amaranth.sim import Simulator
 
-from logicpim.rtl.pim.fp32 import Adder, ToHalf
+from logicpim.rtl.pim.fp32 import Adder, ToBrain, ToHalf
 from logicpim.sim.model import arithmetic as rule
 
 EDGES = [0, 1, 2, 0x7FFFFF, 0x800000, 0x800001, 0xFFFFFF, 0x1000000, 0x3F800000, 0x3F800001,
@@ -65,6 +65,24 @@ def test_to_half(seed):
                              rng.integers(0x32000000, 0x48000000, 3000).astype(np.uint32)])
     expected = rule.fp32_to_fp16(values).tolist()
     converter = ToHalf()
+
+    async def bench(ctx):
+        for value, bits in zip(values.tolist(), expected, strict=True):
+            ctx.set(converter.i, value)
+            assert ctx.get(converter.o) == bits, hex(value)
+
+    simulator = Simulator(converter)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_to_brain(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 1 << 32, 6000).astype(np.uint32)
+    values[:3000] = values[:3000] & 0xFFFF0000 | rng.choice([0, 0x7FFF, 0x8000, 0x8001], 3000)
+    values = np.concatenate([values, np.array(EDGES, np.uint32)])
+    expected = rule.fp32_to_bf16(values).tolist()
+    converter = ToBrain()
 
     async def bench(ctx):
         for value, bits in zip(values.tolist(), expected, strict=True):

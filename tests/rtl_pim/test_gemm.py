@@ -17,8 +17,9 @@ from logicpim.sim.model import layout
 from logicpim.sim.model.gemm import gemm
 from logicpim.spec.config import Config, Tile
 from logicpim.spec.dram import Organisation
-from logicpim.spec.isa import Format
-from logicpim.spec.presets import PRESETS
+from logicpim.spec.errors import ConfigError
+from logicpim.spec.isa import BYTE_FORMATS, Format
+from logicpim.spec.presets import PRESETS, load_config
 
 SMALL = PRESETS["small"]
 
@@ -66,6 +67,8 @@ class Work:
     source: int
     result: int
     rng: np.random.Generator
+    inputs: Format = Format.FP16
+    weights: Format = Format.FP16
 
     @property
     def sizes(self):
@@ -80,8 +83,8 @@ class Work:
 
     def noisy(self, pack, matrix):
         """Bytes of the matrix with anything as padding."""
-        data = pack(self.config, matrix)
-        inside = pack(self.config, np.full_like(matrix, 0xFFFF))
+        data = pack(self.config, matrix, self.weights)
+        inside = pack(self.config, np.full_like(matrix, np.iinfo(matrix.dtype).max), self.weights)
         return np.where(inside, data, self.rng.integers(0, 256, data.shape)).astype(np.uint8)
 
     def place(self, source, expected):
@@ -89,14 +92,24 @@ class Work:
         size = self.config.line_bytes
         data = self.noisy(layout.pack_operands, self.x)
         source.reshape(-1)[self.source * size:][:len(data)] = data
-        y = gemm(self.x, self.w, self.config.tile.depth, self.fmt)
+        y = gemm(self.x, self.w, self.config.tile.depth, self.fmt, inputs=self.inputs,
+                 weights=self.weights)
         data = layout.pack_results(self.config, y, self.fmt)
         where = layout.result_mask(self.config, *self.sizes[:2], self.fmt)
         expected.reshape(-1)[self.result * size:][:len(data)][where] = data[where]
 
 
-def random_bits(rng, shape):
+def random_bits(rng, shape, fmt=Format.FP16):
     """Mostly moderate numbers, some of any pattern."""
+    if fmt in BYTE_FORMATS:
+        bits = rng.integers(0, 256, shape).astype(np.uint8)
+        return np.where((bits & 0x7C == 0x7C) & (rng.integers(0, 30, shape) > 0), bits >> 2, bits)
+    if fmt == Format.BF16:
+        bits = rng.normal(0, 1, shape).astype(np.float32).view(np.uint32) >> 16
+        tiny = rng.integers(0, 1 << 16, shape) & 0x81FF
+        bits = np.where(rng.integers(0, 9, shape) == 0, tiny, bits)
+        return np.where(rng.integers(0, 60, shape) == 0, rng.integers(0, 1 << 16, shape),
+                        bits).astype(np.uint16)
     bits = rng.normal(0, 1, shape).astype(np.float16).view(np.uint16)
     return np.where(rng.integers(0, 40, shape) == 0, rng.integers(0, 1 << 16, shape),
                     bits).astype(np.uint16)
@@ -106,10 +119,13 @@ def jobs(rng, config, sizes):
     """Jobs one behind the other in both buffers."""
     source = result = 0
     for i, (m, n, k) in enumerate(sizes):
-        fmt = Format.FP32 if i % 2 else Format.FP16
-        work = Work(config, random_bits(rng, (m, k)), random_bits(rng, (n, k)), fmt,
-                    source, result, rng)
-        source += layout.line_count(config, m, k)
+        inputs, weights = (Format(rng.choice(known)) for known in (
+            config.input_formats, config.weight_formats))
+        fmt = config.output_formats[i % len(config.output_formats)]
+        m = min(m, config.pass_tokens(weights))
+        work = Work(config, random_bits(rng, (m, k), inputs), random_bits(rng, (n, k), weights),
+                    fmt, source, result, rng, inputs, weights)
+        source += layout.operand_lines(config, m, k, weights)
         result += layout.line_count(config, m, n, fmt)
         assert source <= config.input_lines and result <= config.temp_lines
         yield work
@@ -152,7 +168,8 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
                 m, n, k = queue[0].sizes
                 ctx.set(dut.job.payload, {
                     "tokens": m, "n": n, "k": k, "source_line": queue[0].source,
-                    "result_line": queue[0].result, "output_format": queue[0].fmt})
+                    "result_line": queue[0].result, "output_format": queue[0].fmt,
+                    "input_format": queue[0].inputs, "weight_format": queue[0].weights})
             ctx.set(dut.beats.payload, beats[0] if offered_beat else 0)
 
             read = ready and ctx.get(dut.operands.enable)
@@ -237,7 +254,7 @@ def test_throughput(seed, config, m, k):
     assert len(active) == beats * blocks
     assert last - first == 2 * beats + (blocks - 2) * slower - 1
     assert len(events["stall_output"]) == last - first + 1 - len(active)
-    assert done[-1] - first == beats + (blocks - 1) * slower + m + Drain.latency - 2
+    assert done[-1] - first == beats + (blocks - 1) * slower + m + Drain(config).latency - 2
 
 
 def test_waits_for_weights(seed):
@@ -246,6 +263,69 @@ def test_waits_for_weights(seed):
     events, _ = run(rng, SMALL, works, beat_stall=0.5)
     active, stalled = events["active"], events["stall_weights"]
     between = set(range(active[0], active[-1] + 1)) - set(active)
-    assert len(between & set(stalled)) > 5
-    # What is left is the operand line, which was dropped while its weights were not there.
-    assert len(between - set(stalled)) <= len(active) // 2
+    assert len(between) > 5
+    assert between <= set(stalled), "a step waits for its weights alone"
+
+
+MIXED = SMALL.replace(formats=("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8"),
+                      tile=Tile(tokens=4, rows=4, depth=4, groups=2),
+                      input_buffer_bytes=1 << 13, temp_buffer_bytes=1 << 13)
+
+
+UNEVEN = {"beat_stall": 0.2, "read_stall": 0.2, "job_stall": 0.5}
+
+
+@pytest.mark.parametrize("formats, stalls", [
+    (("fp16", "bf16"), {}), (("fp16", "int8"), UNEVEN), (MIXED.formats, {}),
+    pytest.param(MIXED.formats, UNEVEN, marks=pytest.mark.full)])
+def test_formats(seed, formats, stalls):
+    """Jobs of all formats behind each other, with few tokens and with many."""
+    rng = np.random.default_rng(seed)
+    config = MIXED.replace(formats=formats)
+    works = list(jobs(rng, config, random_sizes(rng, config, 7)))
+    run(rng, config, works, **stalls)
+
+
+@pytest.mark.parametrize("tokens, m", [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (4, 3)])
+def test_bytes_of_any_tile(seed, tokens, m):
+    rng = np.random.default_rng(seed)
+    config = MIXED.replace(formats=("fp16", "int8"), tile=Tile(tokens=tokens, rows=4, depth=4,
+                                                               groups=2))
+    sizes = [(m, int(rng.integers(1, 10)), k) for k in (1, 8, 9, 16, 17, 45)]
+    run(rng, config, list(jobs(rng, config, sizes)))
+
+
+@pytest.mark.parametrize("m", [1, 2])
+def test_bytes_deliver_their_bandwidth(seed, m):
+    """A beat of weights a clock, and a clock more for each row block."""
+    rng = np.random.default_rng(seed)
+    config = MIXED.replace(formats=("fp16", "int8"))
+    x, w = random_bits(rng, (m, 320), Format.FP16), random_bits(rng, (12, 320), Format.INT8)
+    events, _ = run(rng, config, [Work(config, x, w, Format.FP32, 0, 0, rng, weights=Format.INT8)])
+    active, beats = events["active"], 2 * 320 // (2 * config.granule_elements) * 3
+    assert len(active) == beats
+    assert active[-1] - active[0] == beats + 2 - 1
+
+
+OPERATIONS_A_BYTE = [1, 2, 4, 8, *(pytest.param(n, marks=pytest.mark.full) for n in (16, 32))]
+
+
+@pytest.mark.parametrize("tokens", OPERATIONS_A_BYTE)
+def test_tokens_are_operations_a_byte(seed, tokens):
+    """Each weight of 16 bits is used for ``tile.tokens`` multiply-adds, and all else follows."""
+    channel = load_config("channel", [f"tile.tokens={tokens}"])
+    assert 2 * channel.tile.macs / channel.beat_bytes == tokens
+    assert channel.input_lines * tokens * channel.granule_bytes == channel.input_buffer_bytes
+    rng = np.random.default_rng(seed)
+    config = shaped(tokens=tokens, rows=2, depth=4, groups=2, banks=2).replace(
+        formats=("fp16", "int8"), input_buffer_bytes=1 << 14, temp_buffer_bytes=1 << 14)
+    sizes = [(max(1, m), 3, 19) for m in (tokens // 2, tokens, 2 * tokens)]
+    run(rng, config, list(jobs(rng, config, sizes)))
+
+
+@pytest.mark.parametrize("rows, depth, reason", [
+    (8, 4, "tile.rows 8 must divide tile.depth 4"), (3, 8, "tile.rows must be a power of two"),
+    (8, 64, "tile.depth must be a power of two from 4 to 32")])
+def test_illegal_tiles(rows, depth, reason):
+    with pytest.raises(ConfigError, match=reason):
+        shaped(tokens=2, rows=rows, depth=depth, groups=2, banks=8)

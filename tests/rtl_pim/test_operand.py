@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The operand decoder against the model, for every FP16 pattern."""
+"""The operand decoders against the model, for every pattern of every format."""
 
 import numpy as np
+import pytest
 from amaranth.sim import Simulator
 
-from logicpim.rtl.pim.operand import FP16_EXPONENTS, HalfDecoder, OperandBank
+from logicpim.rtl.pim.operand import (
+    BF16_EXPONENTS,
+    FP16_EXPONENTS,
+    BrainDecoder,
+    ByteWidener,
+    HalfDecoder,
+    OperandBank,
+)
 from logicpim.sim.model import arithmetic as rule
+from logicpim.spec.isa import BYTE_FORMATS, Format
 
 
 def test_decoder_exhaustive():
@@ -20,6 +29,70 @@ def test_decoder_exhaustive():
             assert ctx.get(o) == value, hex(half)
 
     simulator = Simulator(decoder)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_brain_decoder_exhaustive():
+    decoder = BrainDecoder()
+    sign, exponent, significand = rule.decode_bf16(np.arange(1 << 16))
+    expected = (sign << 19 | exponent << 11 | significand).tolist()
+
+    async def bench(ctx):
+        o = decoder.o.as_value()
+        for brain, value in enumerate(expected):
+            ctx.set(decoder.brain, brain)
+            assert ctx.get(o) == value, hex(brain)
+
+    simulator = Simulator(decoder)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("formats", [BYTE_FORMATS, *((f,) for f in BYTE_FORMATS)])
+def test_widener_exhaustive(formats):
+    widener = ByteWidener(formats)
+
+    async def bench(ctx):
+        for fmt in formats:
+            ctx.set(widener.format, fmt)
+            expected = rule.bytes_as_fp16(np.arange(256), fmt).tolist()
+            for byte, half in enumerate(expected):
+                ctx.set(widener.byte, byte)
+                assert ctx.get(widener.o) == half, (fmt, hex(byte))
+
+    simulator = Simulator(widener)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("brain", [False, True])
+def test_wide_bank(seed, brain):
+    """The decoders of both 16-bit formats behind one multiplexer."""
+    rng = np.random.default_rng(seed)
+    bank = OperandBank(depth=4, exponents=BF16_EXPONENTS)
+    halves = rng.integers(0, 1 << 16, (300, 4))
+    halves[:100] &= np.where(rng.integers(0, 2, (100, 4)), 0x807F if brain else 0x83FF, 0xFFFF)
+    halves[50:150] |= np.where(rng.integers(0, 2, (100, 4)), 0x7F80 if brain else 0x7C00, 0)
+
+    async def bench(ctx):
+        ctx.set(bank.brain, brain)
+        ctx.set(bank.mask, 15)
+        for values in halves:
+            ctx.set(bank.halves, sum(int(h) << 16 * i for i, h in enumerate(values)))
+            operand = rule.decode(values, Format.BF16 if brain else Format.FP16)
+            for i in np.flatnonzero(~operand.infinite & ~operand.nan):
+                assert ctx.get(bank.o.exponent[i]) == operand.exponent[i]
+            assert ctx.get(bank.o.nonzero) == (~operand.zero).astype(int) @ (1 << np.arange(4))
+            await ctx.tick()
+            assert [ctx.get(s) for s in bank.o.significand] == operand.significand.tolist()
+            for name in ("sign", "infinite", "zero"):
+                bits = getattr(operand, name).astype(int)
+                assert ctx.get(getattr(bank.o, name)) == bits @ (1 << np.arange(4)), name
+            assert ctx.get(bank.o.nan) == operand.nan.any()
+
+    simulator = Simulator(bank)
+    simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
 

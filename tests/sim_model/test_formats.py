@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Weights and operands of every format: decoding against ml_dtypes, GEMM against the steps."""
+
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from logicpim.sim.model import arithmetic as rule
+from logicpim.sim.model import layout
+from logicpim.sim.model.gemm import gemm
+from logicpim.spec.config import Tile
+from logicpim.spec.errors import ConfigError
+from logicpim.spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
+from logicpim.spec.presets import PRESETS
+
+DTYPES = {Format.FP16: np.float16, Format.BF16: ml_dtypes.bfloat16,
+          Format.FP8_E4M3: ml_dtypes.float8_e4m3fn, Format.FP8_E5M2: ml_dtypes.float8_e5m2,
+          Format.INT8: np.int8}
+
+
+def every(fmt):
+    return np.arange(256, dtype=np.uint8) if fmt in BYTE_FORMATS else np.arange(
+        1 << 16, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("fmt", WEIGHT_FORMATS)
+def test_decode_every_pattern(fmt):
+    bits = every(fmt)
+    with np.errstate(all="ignore"):
+        values = bits.view(DTYPES[fmt]).astype(np.float64)
+    operand = rule.decode(bits, fmt)
+    assert (operand.nan == np.isnan(values)).all()
+    assert (operand.infinite == np.isinf(values)).all()
+    assert (operand.zero == (values == 0)).all()
+    assert (operand.zero <= (operand.exponent == 0)).all()
+    finite = np.isfinite(values)
+    signed = np.where(operand.sign, -operand.significand, operand.significand)
+    exact = np.ldexp(signed.astype(float), operand.exponent - 137)
+    assert (exact == values)[finite].all()
+    normal = operand.significand >= 0x400
+    few = operand.zero | ((fmt == Format.BF16) & (operand.exponent == 1))
+    assert (normal | few).all() and (operand.significand < 0x800).all()
+
+
+@pytest.mark.parametrize("fmt, count", [(Format.FP8_E4M3, (0, 2)), (Format.FP8_E5M2, (2, 6)),
+                                        (Format.INT8, (0, 0)), (Format.BF16, (2, 254))])
+def test_specials_of_each_format(fmt, count):
+    operand = rule.decode(every(fmt), fmt)
+    assert (operand.infinite.sum(), operand.nan.sum()) == count
+
+
+def test_bf16_rounding(seed):
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(0, 1 << 32, 20000).astype(np.uint32)
+    bits[:10000] = bits[:10000] & 0xFFFF0000 | rng.choice([0, 0x7FFF, 0x8000, 0x8001], 10000)
+    with np.errstate(all="ignore"):
+        expected = bits.view(np.float32).astype(ml_dtypes.bfloat16).view(np.uint16)
+    got = rule.fp32_to_bf16(bits)
+    nan = np.isnan(bits.view(np.float32))
+    assert (got == np.where(nan, 0x7FC0, expected)).all() and nan.any()
+    assert rule.fp32_to_bf16(np.uint32(0x7F7FFFFF)) == 0x7F80
+
+
+def random_bits(rng, shape, fmt):
+    """Any pattern, or moderate numbers with a few of any pattern."""
+    most, dtype = (256, np.uint8) if fmt in BYTE_FORMATS else (1 << 16, np.uint16)
+    bits = rng.integers(0, most, shape).astype(dtype)
+    if rng.integers(3):
+        scale = 40 if fmt == Format.INT8 else 1
+        near = (rng.normal(0, scale, shape)).astype(DTYPES[fmt]).view(dtype)
+        bits = np.where(rng.integers(0, 50, shape) > 0, near, bits)
+    return bits
+
+
+@pytest.mark.parametrize("weights", WEIGHT_FORMATS)
+@pytest.mark.parametrize("inputs", [Format.FP16, Format.BF16])
+def test_gemm_against_the_steps(seed, inputs, weights):
+    rng = np.random.default_rng(seed)
+    for depth in (4, 8, 16):
+        m, n, k = rng.integers(1, [6, 20, 25 * depth])
+        x, w = random_bits(rng, (m, k), inputs), random_bits(rng, (n, k), weights)
+        def beats(operand, depth=depth, k=k):
+            return rule.Operand(*(np.pad(f, ((0, 0), (0, -k % depth))).reshape(len(f), -1, depth)
+                                  for f in operand))
+        a, b = beats(rule.decode(x, inputs)), beats(rule.decode(w, weights))
+        dots = rule.dot(rule.Operand(*(f[:, None] for f in a)), rule.Operand(*(f[None] for f in b)))
+        expected = rule.accumulate(dots, 2 if weights in BYTE_FORMATS else 1)
+        for output, narrow in ((Format.FP32, lambda y: y), (Format.FP16, rule.fp32_to_fp16),
+                               (Format.BF16, rule.fp32_to_bf16)):
+            got = gemm(x, w, depth, output, inputs=inputs, weights=weights)
+            assert (got == narrow(expected)).all()
+
+
+def test_two_sets_of_lanes():
+    """Beats of 8-bit weights that any other assignment would add to other bits."""
+    beats = np.array([0x3F800000, 0x33800000, 0x4B800000, 0x3F800000, 0xCB800000, 0x33800001,
+                      0x33800000, 0x40490FDB, 0x3F800000, 0x4B800001], np.uint32)
+    lane = np.zeros(8, np.uint32)
+    for b, bits in enumerate(beats):
+        lane[b % 8] = rule.fp32_add(lane[b % 8], bits)
+    add = rule.fp32_add
+    even = add(add(lane[0], lane[2]), add(lane[4], lane[6]))
+    odd = add(add(lane[1], lane[3]), add(lane[5], lane[7]))
+    assert rule.accumulate(beats, 2) == add(even, odd) != rule.accumulate(beats)
+
+
+def test_subnormal_bf16_products():
+    """They count, as far as a product can: 3 * 2**-133 times 2**126."""
+    x, w = np.array([[0x0003]], np.uint16), np.array([[0x7E80]], np.uint16)
+    got = gemm(x, w, 8, Format.FP32, inputs=Format.BF16, weights=Format.BF16)
+    assert Fraction(float(got.view(np.float32)[0, 0])) == Fraction(3) * Fraction(2) ** (-133 + 126)
+
+
+@pytest.mark.parametrize("weights", BYTE_FORMATS)
+def test_a_token_alone_has_the_bits_it_has_in_a_batch(seed, weights):
+    rng = np.random.default_rng(seed)
+    x, w = random_bits(rng, (9, 333), Format.FP16), random_bits(rng, (24, 333), weights)
+    batch = gemm(x, w, 8, weights=weights)
+    for token in range(9):
+        assert (gemm(x[token:token + 1], w, 8, weights=weights) == batch[token]).all()
+    assert (gemm(x, w[7:19], 8, weights=weights) == batch[:, 7:19]).all()
+
+
+@pytest.mark.parametrize("k", [1, 16, 17, 32, 33, 70])
+def test_layout_of_bytes(seed, k):
+    config, rng = PRESETS["channel"], np.random.default_rng(seed)
+    w, x = random_bits(rng, (13, k), Format.INT8), random_bits(rng, (11, k), Format.FP16)
+    data = layout.pack_weights(config, w, Format.INT8)
+    assert data.size == layout.weight_words(config, 13, k, Format.INT8) * config.word_bytes
+    assert (layout.unpack_weights(config, data, 13, k, Format.INT8) == w).all()
+    n, at = int(rng.integers(13)), int(rng.integers(k))
+    word = n // 8 * -(-k // 32) + at // 32
+    assert data[word * 256 + n % 8 * 32 + at % 32] == w[n, at]
+    lines = layout.pack_operands(config, x, Format.INT8)
+    assert lines.size == layout.operand_lines(config, 11, k, Format.INT8) * config.line_bytes
+    assert (layout.unpack_operands(config, lines, 11, k, Format.INT8) == x).all()
+    assert layout.operand_granules(config, k, Format.INT8) == 2 * -(-k // 32)
+
+
+@pytest.mark.parametrize("formats, reason", [
+    (("fp16", "fp4"), "some of fp16"), (("bf16",), "include fp16"), (("fp16", "fp16"), "list"),
+    ("fp16", "list")])
+def test_refused_formats(formats, reason):
+    with pytest.raises(ConfigError, match=reason):
+        PRESETS["small"].replace(formats=formats)
+
+
+def test_bytes_need_two_groups():
+    config = PRESETS["channel"].replace(formats=["int8", "fp16"])
+    assert config.formats == ("fp16", "int8") and config.pass_tokens(Format.INT8) == 16
+    with pytest.raises(ConfigError, match="tile.groups"):
+        config.replace(tile=Tile(groups=1))
