@@ -19,7 +19,7 @@ from cocotb.triggers import FallingEdge
 from logicpim.sim.dram.checker import check_trace
 from logicpim.sim.dram.model import NOP, DramModel, Slot
 from logicpim.sim.model.device import ReferenceDevice
-from logicpim.spec.device import Region
+from logicpim.spec.device import Counter, Region
 from logicpim.spec.isa import Buffer, Completion, Instruction, Status
 from logicpim.spec.presets import load_config
 
@@ -199,7 +199,7 @@ class Bench:
         """
         await self.flush()
         statuses = self.submit(*program)
-        await self.settle()
+        await self.until(lambda: len(self.completions) >= len(self._expected))
         assert self.completions == self._expected, \
             f"{self.completions[-len(program):]}, expected {self._expected[-len(program):]}"
         return statuses
@@ -214,6 +214,12 @@ class Bench:
                           whole if mask is None else mask)
         self._requests.queue.append(request)
         return request
+
+    async def counters(self) -> dict[Counter, int]:
+        """The value of each counter, once the requests before are answered."""
+        reads = {counter: self.request(Region.REGISTERS, counter) for counter in Counter}
+        await self.flush()
+        return {counter: read.response for counter, read in reads.items()}
 
     async def fill_buffers(self) -> None:
         """Write noise over both buffers, here and in the mirror."""

@@ -71,13 +71,6 @@ async def result_is_operand(bench):
     assert await bench.execute(first, store, load, second) == OK * 4
 
 
-async def counters(bench):
-    """The value of each counter."""
-    reads = {counter: bench.request(Region.REGISTERS, counter) for counter in Counter}
-    await bench.settle()
-    return {counter: read.response for counter, read in reads.items()}
-
-
 def malformed(config):
     """(status, descriptor) of every check, each just past what is allowed."""
     org = config.dram
@@ -165,7 +158,7 @@ async def host_refused(bench):
               Region.REGISTERS: len(Counter)}
     most = max(1 << (count - 1).bit_length() for count in counts.values())
     await bench.execute(gemm(bench, Space(bench), 1, 1, 1))
-    before = await counters(bench)
+    before = await bench.counters()
     for region, count in counts.items():
         good = bench.request(region, count - 1)
         bad = [bench.request(region, address, data)
@@ -173,7 +166,7 @@ async def host_refused(bench):
         await bench.settle()
         assert good.error is False
         assert all(request.error for request in bad), region
-    after = await counters(bench)
+    after = await bench.counters()
     for counter in (Counter.CYCLES, Counter.ACTIVE, Counter.WORDS_READ):
         assert after[counter] == before[counter] > 0
 
@@ -189,7 +182,7 @@ async def counters_add_up(bench):
         bench.request(Region.REGISTERS, 0, 0)
         insn = gemm(bench, space, m, n, k, Format.FP32)
         assert await bench.execute(insn, move(bench, space)) == OK * 2
-        value = await counters(bench)
+        value = await bench.counters()
         stalls = sum(count for counter, count in value.items() if counter.name.startswith("STALL_"))
         assert value[Counter.CYCLES] == value[Counter.ACTIVE] + stalls, value
         assert value[Counter.ACTIVE] <= value[Counter.CYCLES]
@@ -207,13 +200,13 @@ async def counters_count(bench):
     await bench.flush()
     bench.request(Region.REGISTERS, 0, 0)
     await bench.execute(insn, store, load)
-    value = await counters(bench)
+    value = await bench.counters()
     assert (value[Counter.WORDS_READ], value[Counter.WORDS_WRITTEN]) == (6 + 3, 3)
     assert value[Counter.ACTIVE] == 12
     for address in range(5):
         bench.request(Region.DRAM, address)
-    value = await counters(bench)
+    value = await bench.counters()
     assert value[Counter.HOST_GRANULES] == 5
     bench.request(Region.REGISTERS, 3, 0)
-    value = await counters(bench)
+    value = await bench.counters()
     assert not any(count for counter, count in value.items() if counter != Counter.REFRESHES)

@@ -95,16 +95,26 @@ def fill_dram(bench: Bench, words: int = 64) -> None:
 
 
 class Traffic:
-    """Host accesses to the upper halves of DRAM and buffers, judged when they are answered."""
+    """Host accesses to the upper halves of DRAM and buffers, judged when they are answered.
 
-    def __init__(self, bench: Bench):
-        self.bench, self._sent = bench, []
+    Parameters
+    ----------
+    bench : Bench
+    regions : sequence of Region
+        Where they go, in these proportions.
+    writes : float
+        Proportion of writes.
+    """
+
+    def __init__(self, bench: Bench, regions=(Region.DRAM, Region.DRAM, Region.INPUT, Region.TEMP),
+                 writes: float = 0.5):
+        self.bench, self.regions, self.writes, self._sent = bench, regions, writes, []
 
     def _place(self) -> tuple[Region, int, np.ndarray]:
         """A random granule: its region, its address, and its bytes in the mirror."""
         bench, config = self.bench, self.bench.config
         size = config.granule_bytes
-        region = bench.rng.choice([Region.DRAM, Region.DRAM, Region.INPUT, Region.TEMP])
+        region = bench.rng.choice(self.regions)
         if region is Region.DRAM:
             org = config.dram
             half = org.words_per_bundle * org.bundle_banks // 2
@@ -122,7 +132,7 @@ class Traffic:
         """Queue one random read or write."""
         bench, config = self.bench, self.bench.config
         region, address, cells = self._place()
-        if bench.rng.random() < 0.5:
+        if bench.rng.random() >= self.writes:
             expected = int.from_bytes(cells.tobytes(), "little")
             self._sent.append((bench.request(region, address), expected))
             return

@@ -3,6 +3,7 @@
 
 import cocotb
 
+from logicpim.spec.device import Counter, Region
 from logicpim.spec.dram import DramCommand
 from logicpim.spec.isa import Format, Instruction, Opcode, Status
 
@@ -22,10 +23,7 @@ async def kernels(bench, rounds):
                    for _ in range(rng.randint(1, 3))]
         for extra in (Instruction(Opcode.FENCE, tag=7), move(bench, space), move(bench, space)):
             program.insert(rng.randrange(len(program) + 1), extra)
-        await bench.flush()
-        statuses = bench.submit(*program)
-        assert statuses == [Status.OK] * len(program)
-        await bench.until(lambda: len(bench.completions) == len(bench._expected))
+        assert await bench.execute(*program) == [Status.OK] * len(program)
 
 
 @channel_test
@@ -89,6 +87,26 @@ async def host_alone(bench):
             traffic.send()
         await bench.settle()
     assert traffic.judge() == 180
+
+
+@channel_test
+async def results_held_up(bench):
+    """The host keeps the temp buffer busy while a dot product ends with every beat."""
+    space, tile = Space(bench), bench.config.tile
+    traffic = Traffic(bench, [Region.TEMP], writes=0.9)
+    task = cocotb.start_soon(traffic.run(gap=1))
+    bench.request(Region.REGISTERS, 0, 0)
+    for _ in range(2):
+        assert await bench.execute(gemm(bench, space, tile.max_tokens, 16 * tile.rows, 1,
+                                        Format.FP32)) == [Status.OK]
+    task.cancel()
+    await bench.settle()
+    value = await bench.counters()
+    stalls = sum(count for counter, count in value.items() if counter.name.startswith("STALL_"))
+    assert value[Counter.CYCLES] == value[Counter.ACTIVE] + stalls, value
+    # A tile of two tokens computes no faster than it drains.
+    assert value[Counter.STALL_OUTPUT] or tile.tokens == 2, value
+    traffic.judge()
 
 
 @channel_test

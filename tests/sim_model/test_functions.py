@@ -22,7 +22,7 @@ digits = importlib.util.module_from_spec(_location)
 _location.loader.exec_module(digits)
 
 OUTPUTS = functions.OUTPUTS
-formats = pytest.mark.parametrize("fmt", list(Format), ids=lambda f: f.name)
+formats = pytest.mark.parametrize("fmt", list(functions.SHAPES), ids=lambda f: f.name)
 outputs = pytest.mark.parametrize("output", OUTPUTS, ids=lambda f: f.name)
 every_function = pytest.mark.parametrize("function", list(Function), ids=lambda f: f.name)
 
