@@ -19,7 +19,7 @@ from logicpim.spec.presets import PRESETS
 
 SMALL = PRESETS["small"]
 MODES = [dict(function=function, input_format=source, output_format=result, gated=gated)
-         for function in Function for source in Format for result in functions.OUTPUTS
+         for function in Function for source in functions.SHAPES for result in functions.OUTPUTS
          for gated in (0, 1)]
 
 

@@ -68,7 +68,7 @@ def lane_case(rng, scale, source, result, count):
     return inputs, part, want
 
 
-LANE_CASES = [(scale, source, result) for scale in SCALES for source in Format
+LANE_CASES = [(scale, source, result) for scale in SCALES for source in functions.SHAPES
               for result in functions.OUTPUTS]
 
 
