@@ -112,6 +112,10 @@ def build(simulator: str, config, waves: bool = False):
             except (SystemExit, subprocess.CalledProcessError):
                 log = (folder / "build.log").read_text(errors="replace")
                 raise ToolError(f"{simulator} does not build {config.name}:\n{log}") from None
+            for path in folder.iterdir():
+                # 140 MB of precompiled headers and objects are not needed again.
+                if path.suffix in (".gch", ".o", ".a", ".d", ".cpp", ".h"):
+                    path.unlink()
             done.touch()
     runner.build_dir = folder
     return runner

@@ -136,9 +136,9 @@ class ActivationLane(wiring.Component):
 
         y_significand = later.name("y_significand", y.significand)
         x_significand = later.name("x_significand", gate.o.significand)
-        b = multiply(m, "b", later(y_significand, now + 1),
+        b = multiply(m, "up_part", later(y_significand, now + 1),
                      Mux(falls, exponential.significand, 1 << EXP_FRACTION))
-        a = multiply(m, "a", later(x_significand, self._RECIPROCAL - GateOperand.latency),
+        a = multiply(m, "x_part", later(x_significand, self._RECIPROCAL - GateOperand.latency),
                      reciprocal.o)
         b = later.name("b_kept", b[EXP_FRACTION:])
         product = multiply(m, "product", a[RECIPROCAL_FRACTION:-1],

@@ -95,7 +95,8 @@ class CellReader(wiring.Component):
         sweep, beats = self.sweep, self.config.tile.rows // self.lanes
         m.submodules.walk = walk = CellWalk(self.config, lines=self.lines, matrices=self.matrices)
         active, second = Signal(), Signal()
-        pace, credits = Signal(range(beats)), Signal(range(self.credits + 1), init=self.credits)
+        pace = Signal(range(max(2, beats)))
+        credits = Signal(range(self.credits + 1), init=self.credits)
         granted, final = Signal(), Signal()
         m.d.comb += [
             walk.load.eq(self.load), walk.wide.eq(sweep.wide), walk.step.eq(final),
@@ -143,24 +144,28 @@ class CellReader(wiring.Component):
             cell = Signal(32 * rows, name=f"cell_{index}", reset_less=True)
             m.d.comb += elements.eq(cell)
             with m.If(beat.valid):
-                m.d.sync += cell.eq(cell >> 32 * lanes)
+                m.d.sync += cell.eq(cell[32 * lanes:])
             with m.If(arrived & (arriving.second == index)):
                 m.d.sync += cell.eq(self._cell(m, arriving.slot, index))
         m.d.comb += [
             beat.valid.eq(left != 0),
             beat.outside.eq(Cat(j >= inside for j in range(lanes))),
         ]
-        limit, rest = Signal(24), Signal(25)
-        m.d.comb += [limit.eq(Mux(arriving.reach < self.sweep.width, arriving.reach,
-                                  self.sweep.width)),
-                     rest.eq(limit - arriving.start)]
+        # Elements of the cell that count and that there are; the less of both is inside.
+        counts = [self._clip(end - arriving.start) for end in (arriving.reach, self.sweep.width)]
         m.d.sync += [left.eq(Mux(left == 0, 0, left - 1)),
                      inside.eq(Mux(inside > lanes, inside - lanes, 0)), beat.first.eq(0)]
         with m.If(arrived & completes):
             m.d.sync += [
                 left.eq(beats), beat.token.eq(arriving.token), beat.first.eq(arriving.first),
-                inside.eq(Mux(rest[-1], 0, Mux(rest > rows, rows, rest)))]
+                inside.eq(Mux(counts[0] < counts[1], *counts))]
         return left
+
+    def _clip(self, count):
+        """``count``, a signed number, between none and all of a cell."""
+        bits = ceil_log2(self.config.tile.rows)
+        most = self.config.tile.rows
+        return Mux(count[-1], 0, Mux(count[bits:].any(), most, count[:bits]))
 
     def _cell(self, m, slot, index):
         """The cell of a slot, or of a slot and its upper neighbour, as 32 bits an element."""

@@ -60,12 +60,13 @@ class CellWalk(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        part = Signal(range(self.config.granule_elements // self.config.tile.rows))
+        parts = self.config.granule_elements // self.config.tile.rows
+        part = Signal(range(parts))
         last_part, last_token, last_cell = Signal(), Signal(), Signal()
         m.d.comb += [
             self.slot.eq(Cat(part, self.token)),
-            last_part.eq(part[1:].all() & (part[0] | self.wide)),
-            last_token.eq(self.token == self.last_token),
+            last_part.eq((part | self.wide) == parts - 1),
+            last_token.eq(self.token == self.last_token if len(self.token) else 1),
             last_cell.eq(self.cell == self.last_cell),
             self.last.eq(last_token & last_cell),
         ]

@@ -52,11 +52,14 @@ class CellWriter(wiring.Component):
         rows, slots = self.config.tile.rows, cells_per_line(self.config)
         m.submodules.walk = walk = CellWalk(self.config, lines=self.lines)
         m.submodules.queue = queue = Queue(unsigned(16 * rows), depth=self.depth)
-        earlier = Signal(16 * (rows - self.lanes), reset_less=True)
-        cell, beat = Cat(earlier, self.results), Signal(range(rows // self.lanes))
-        m.d.comb += [queue.i.payload.eq(cell), queue.i.valid.eq(self.valid & beat.all())]
-        with m.If(self.valid):
-            m.d.sync += [earlier.eq(cell[16 * self.lanes:]), beat.eq(beat + 1)]
+        if self.lanes == rows:
+            m.d.comb += [queue.i.payload.eq(self.results), queue.i.valid.eq(self.valid)]
+        else:
+            earlier = Signal(16 * (rows - self.lanes), reset_less=True)
+            cell, beat = Cat(earlier, self.results), Signal(range(rows // self.lanes))
+            m.d.comb += [queue.i.payload.eq(cell), queue.i.valid.eq(self.valid & beat.all())]
+            with m.If(self.valid):
+                m.d.sync += [earlier.eq(cell[16 * self.lanes:]), beat.eq(beat + 1)]
 
         m.d.comb += [
             walk.load.eq(self.load), walk.base[0].eq(self.base), walk.step.eq(self.written),

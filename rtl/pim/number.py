@@ -85,7 +85,7 @@ class Rounder(wiring.Component):
     One number each clock.
     """
 
-    latency = 3
+    latency = 4
 
     def __init__(self, bits: int, *, slack: int):
         self.bits = bits
@@ -112,17 +112,16 @@ class Rounder(wiring.Component):
                                + Mux(brain, 126, 14), signed(13))
 
         # Bits that a subnormal, and BF16, do not have.
-        shift, kept = Signal(4), Signal(12)
-        m.d.comb += [
-            shift.eq(Mux(above < -12, 15, Mux(above < 0, -above, 0)[:4] + Mux(brain, 3, 0))),
-            kept.eq(top >> shift),
-        ]
-        lost = later.register("lost", rest | ((kept << shift) != top))
-        kept = later.register("kept", kept)
+        shift = later.register("shift", Mux(above < -12, 15, Mux(above < 0, -above, 0)[:4]
+                                            + Mux(brain, 3, 0))[:4])
         biased = later.register("biased", Mux(above < 0, 0, above[:8] + 1)[:8])
         great = later.register("great", above > Mux(brain, 253, 29))
+        top, rest = later(top, 1), later(rest, 1)
+        kept = later.register("kept", (top >> shift)[:12])
+        lost = later.register("lost", rest | (top & ~(Const(0xFFF, 12) << shift)[:12]).any())
 
-        sign, zero, infinite, nan = later(special, 1)
+        biased, great = later(biased, 1), later(great, 1)
+        sign, zero, infinite, nan = later(special, 2)
         magnitude = Signal(15)
         m.d.comb += magnitude.eq(Mux(brain, Cat(kept[1:8], biased), Cat(kept[1:11], biased[:5]))
                                  + (kept[0] & (kept[1] | lost)))

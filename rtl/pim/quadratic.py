@@ -25,7 +25,7 @@ class QuadraticUnit(wiring.Component):
     One value each clock. Each clock has one table, one product or one sum.
     """
 
-    latency = 4
+    latency = 5
 
     def __init__(self, quadratic: Quadratic):
         self.quadratic = quadratic
@@ -42,10 +42,10 @@ class QuadraticUnit(wiring.Component):
         def step(value, change):
             return value + change if q.sign > 0 else value - change
 
-        square = (c2 * d[q.offset_bits - q.square_bits:])[q.square_bits:]
-        h = later.register("h", step(c1, square)[:len(c1)])
-        change = later.register("change", (h * later(d, 1))[q.offset_bits:])
-        value = later.register("value", step(later(c0, 2), change)[2:2 + len(self.o)])
+        square = later.register("square", (c2 * d[q.offset_bits - q.square_bits:])[q.square_bits:])
+        h = later.register("h", step(later(c1, 1), square)[:len(c1)])
+        change = later.register("change", (h * later(d, 2))[q.offset_bits:])
+        value = later.register("value", step(later(c0, 3), change)[2:2 + len(self.o)])
         m.d.comb += self.o.eq(value)
         return m
 

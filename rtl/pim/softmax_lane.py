@@ -118,7 +118,7 @@ class SoftmaxLane(wiring.Component):
         m.d.comb += distance.x.eq(x)
         # -infinity counts, but adds nothing; +infinity and NaN spoil the row.
         spoilt = self.greatest.nan | self.greatest.infinite & ~self.greatest.sign
-        zero = later.register("zero", outside | x.infinite | self.greatest.infinite)
+        zero = later.register("zero", outside | x.infinite)
         nan = later.register("nan", spoilt & ~outside)
 
         significand, n = exponential.significand, exponential.places

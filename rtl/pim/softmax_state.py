@@ -75,10 +75,10 @@ class Greatest(wiring.Component):
     -------
     input_format : In, constant while there are elements on the way
     elements : In, as for :class:`~logicpim.rtl.pim.number.Unpacker`
-    outside : In, a bit each: counts as -infinity
+    outside : In, a bit each: does not count
     row, valid, fresh : In, with the elements; ``fresh``: forget what was
     find : In, there are valid elements on the way, else nothing is looked for
-    greatest : Out, if not ``find``: that of ``row`` a clock ago; NaN is greatest of all
+    greatest : Out, if not ``find``: that of ``row`` a clock ago, if any; NaN is greatest of all
 
     A beat each clock; it counts ``latency`` clocks later.
     """
@@ -96,9 +96,8 @@ class Greatest(wiring.Component):
         m = Module()
         later = Delay(m)
         half = self.input_format == Format.FP16
-        least = Mux(half, 0x03FFFFFF, 0x007FFFFF)
         keys = [later.register(f"key_{i}", Mux(
-            self.outside[i], least, self._key(self.elements.word_select(i, 32), half))[:32])
+            self.outside[i], 0, self._key(self.elements.word_select(i, 32), half))[:32])
             for i in range(self.lanes)]
         best, levels = tree(later, "best", keys, lambda a, b: Mux(a > b, a, b))
 
@@ -162,9 +161,10 @@ class Total(wiring.Component):
             state.update.eq(later(self.valid, levels, reset=True)),
             state.new.eq(Mux(later(self.fresh, levels), 0, state.o) + parts),
         ]
-        # The sum is at least 1; without its leading one it is the reciprocal's argument.
-        total = later.register("total", state.o)
-        zeros = later.register("zeros", leading_zeros(m, total))
+        # The sum is at least 1: the leading one is in its whole part. The bits below that are the
+        # reciprocal's argument.
+        total = later.register("divisor", state.o)
+        zeros = later.register("zeros", leading_zeros(m, total[SUM_FRACTION:]))
         q = later.register("q", (later(total, 1) << zeros)[SUM_BITS - 1 - RECIPROCAL_ARGUMENT:
                                                           SUM_BITS - 1])
         places = later.register("places", (SUM_BITS - 1 - SUM_FRACTION - zeros)[:5])
@@ -183,7 +183,7 @@ class ScaleFactor(wiring.Component):
     start : In, take ``scale``
     scale : In, binary32, zero or normal, not negative
     factor, exponent : Out, ``factor * 2 ** (exponent - 148)``
-    ready : Out, they are valid: 25 clocks after start
+    ready : Out, they are valid: 26 clocks after start
     """
 
     start: In(1)
@@ -196,8 +196,8 @@ class ScaleFactor(wiring.Component):
         m = Module()
         rest, product, left = Signal(24, reset_less=True), Signal(24, reset_less=True), Signal(5)
         exponent = Signal(8, reset_less=True)
-        m.d.comb += [self.ready.eq(left == 0), self.exponent.eq(exponent),
-                     self.factor.eq((product + 1)[1:])]
+        m.d.comb += self.exponent.eq(exponent)
+        m.d.sync += [self.ready.eq((left == 0) & ~self.start), self.factor.eq((product + 1)[1:])]
         with m.If(self.start):
             normal = self.scale[23:31].any()
             m.d.sync += [rest.eq(Mux(normal, Cat(self.scale[:23], 1), 0)), product.eq(0),

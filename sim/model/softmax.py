@@ -106,9 +106,8 @@ class Row:
         """(m, n, zero): exp(scale * (x - greatest)) is ``m * 2 ** (-n - 20)``, or 0."""
         x = functions.decode(bits, self.input_format)
         greatest = functions.decode(unkey(self.greatest, self.input_format), self.input_format)
-        zero = x.infinite | greatest.infinite
         m, n = functions.exp2_negative(_argument(greatest, x, *factor(self.scale)))
-        return m, n, zero
+        return m, n, x.infinite
 
 
 def keys(bits, fmt: Format) -> np.ndarray:

@@ -18,10 +18,11 @@ from logicpim.spec.presets import PRESETS
 class BufferBench:
     """Runs jobs on a component with ports ``job``, ``read``, ``write`` and ``done``.
 
-    ``source`` and ``result`` are uint8 images [lines, bytes]; they may be one.
+    ``source`` and ``result`` are uint8 images [lines, bytes]; they may be one. ``ready`` is the
+    share of clocks in which they serve reads and writes.
     """
 
-    def __init__(self, dut, source, result, *, rng, ready=1.0):
+    def __init__(self, dut, source, result, *, rng, ready=(1.0, 1.0)):
         self.dut, self.source, self.result = dut, source, result
         self.rng, self.ready = rng, ready
         self.clocks = 0
@@ -58,8 +59,8 @@ class BufferBench:
         read, write = self.dut.read, self.dut.write
         cell = self.result.shape[1] // len(write.enable)
         while True:
-            for port in (read, write):
-                ctx.set(port.ready, self.rng.random() < self.ready)
+            for port, share in zip((read, write), self.ready, strict=True):
+                ctx.set(port.ready, self.rng.random() < share)
             _, _, wants, may_read, line, enable, may_write, at, data = await ctx.tick().sample(
                 read.enable, read.ready, read.address, write.enable, write.ready, write.address,
                 write.data)
@@ -120,7 +121,7 @@ int main() {{
                         "--top-module", name, "--Mdir", str(folder / "model"), *sources],
                        check=True, env=os.environ | verilator_environment())
         runtime = [f"{root}/include/verilated.cpp", f"{root}/include/verilated_threads.cpp"]
-        subprocess.run([*compiler(), "-O2", "-w", "-std=c++17", "-pthread",
+        subprocess.run([*compiler(), "-O1", "-w", "-std=c++17", "-pthread",
                         f"-I{root}/include", f"-I{root}/include/vltstd", f"-I{folder / 'model'}",
                         *map(str, (folder / "model").glob("*.cpp")), str(folder / "main.cpp"),
                         *runtime, "-o", str(folder / "program")], check=True)
