@@ -112,7 +112,8 @@ def gemm_job(config: Config) -> data.StructLayout:
     ``source_line`` is the operand line of (group 0, k word 0); group g, k word w is at
     ``source_line + g * ceil(k / granule_elements) + w`` (with 8-bit weights K counts as padded
     to whole words, of twice as many elements). ``result_line`` likewise, with the
-    result lines of one group in place of the k words. Raw sizes, all >= 1.
+    result lines of one group in place of the k words. Raw sizes, all >= 1. If ``scaled``, the
+    binary32 scales of the rows are in the lines from ``scale_line`` on, one behind the other.
     """
     return data.StructLayout({
         "tokens": unsigned(bits_for(config.tile.max_tokens)),
@@ -120,6 +121,7 @@ def gemm_job(config: Config) -> data.StructLayout:
         "source_line": unsigned(ceil_log2(config.input_lines)),
         "result_line": unsigned(ceil_log2(config.temp_lines)),
         "weight_format": Format, "input_format": Format, "output_format": Format,
+        "scaled": unsigned(1), "scale_line": unsigned(ceil_log2(config.input_lines)),
     })
 
 

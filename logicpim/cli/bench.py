@@ -17,8 +17,10 @@ from ..spec.errors import LogicPimError
 from ..spec.isa import WEIGHT_FORMATS, Format
 from .io import (
     Progress,
+    add_bundles_option,
     add_config_options,
     add_json_option,
+    bundles_of,
     config_of,
     count,
     listing,
@@ -47,7 +49,7 @@ what the keys mean
 
 examples
   logicpim bench gemm --m 1 --n 1024 --k 4096
-  logicpim bench gemm --m 1 --n 4096 --k 4096 --bundles 4
+  logicpim bench gemm --m 1 --n 4096 --k 4096 --bundles 2
   logicpim bench gemm --m 8 --n 1024 --k 4096 --no-refresh --json
   logicpim bench gemm --set 'formats=["fp16","int8"]' --weights int8 --m 4 --n 1024 --k 4096
   logicpim bench gemm --config small --m 3 --n 7 --k 11 --trace commands.csv
@@ -91,9 +93,7 @@ def add_parser(subparsers):
     add_config_options(p)
     p.add_argument("--backend", choices=BACKENDS, default="verilator",
                    help="what runs it (default: %(default)s)")
-    p.add_argument("--bundles", type=int, choices=(1, 2, 4), default=1,
-                   help="bank bundles that the weights are dealt over, streamed in turn "
-                        "(default: %(default)s)")
+    add_bundles_option(p)
     p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
     for name, what, choices in (("weights", "weights", [f.name.lower() for f in WEIGHT_FORMATS]),
                                 ("input", "operands", INPUTS)):
@@ -115,6 +115,7 @@ def run(args) -> dict:
     config = config_of(args)
     if args.no_refresh:
         config = config.replace(refresh=False)
+    args.bundles = bundles_of(args, config)
     check_trace(args)
     weights, inputs, output = (FORMATS[name] for name in (args.weights, args.input, args.output))
     for fmt in {weights, inputs, output} - {Format.FP32}:

@@ -47,6 +47,19 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
                         help="number of channels, instead of the configuration's")
 
 
+def add_bundles_option(parser: argparse.ArgumentParser) -> None:
+    """``--bundles``; :func:`bundles_of` says how many there are in the end."""
+    parser.add_argument("--bundles", type=int, choices=(1, 2, 4),
+                        help="bank bundles that each matrix is dealt over, streamed in turn: more "
+                             "hide the opening of rows and refresh, fewer leave memory to the xPU "
+                             "(default: 4, or all that the configuration has)")
+
+
+def bundles_of(args: argparse.Namespace, config: Config) -> int:
+    """Bundles that a matrix is dealt over."""
+    return args.bundles or min(4, config.dram.bundles)
+
+
 def config_of(args: argparse.Namespace) -> Config:
     """The configuration that the options name."""
     config = load_config(args.config, args.overrides)

@@ -15,8 +15,10 @@ from ..llm.mixtral import Mixtral
 from ..llm.tokenizer import Tokenizer
 from .io import (
     Progress,
+    add_bundles_option,
     add_config_options,
     add_json_option,
+    bundles_of,
     config_of,
     count,
     percent,
@@ -60,6 +62,7 @@ def add_parser(subparsers):
                    help="what runs the experts: the numpy reference, or the generated Verilog "
                         "compiled by Verilator (default: %(default)s)")
     add_config_options(p)
+    add_bundles_option(p)
     p.add_argument("--check", action=argparse.BooleanOptionalAction,
                    help="run the reference in lockstep and compare every logit "
                         "(default: with --backend verilator)")
@@ -84,7 +87,8 @@ def run(args) -> dict:
     prompt = tokenizer.encode(args.prompt)
     checkpoint = Checkpoint(args.model, model_config)
     check_length(model_config, len(prompt), args.tokens)
-    place_experts(config, model_config)
+    bundles = bundles_of(args, config)
+    place_experts(config, model_config, bundles)
     rounded = sorted(checkpoint.formats - {"F16"})
     if rounded:
         progress.note(f"the experts' weights are {', '.join(rounded)}: rounded to FP16")
@@ -97,8 +101,9 @@ def run(args) -> dict:
     with (open_device(args.backend, config, trace=args.trace is not None,
                       progress=progress) as device,
           open_device("reference", config) as golden):
-        experts = ExpertRunner(device, model_config, checkpoint, loading)
-        reference = ExpertRunner(golden, model_config, checkpoint, loading) if check else None
+        experts = ExpertRunner(device, model_config, checkpoint, loading, bundles)
+        reference = (ExpertRunner(golden, model_config, checkpoint, loading, bundles) if check
+                     else None)
         decoder = Decoder(model, experts, reference)
         progress.clear()
         ids, text, decoding = [], "", time.perf_counter()

@@ -17,19 +17,21 @@ from .memory import Matrix, Memory, load
 from .stats import Stats
 
 
-def place_experts(config: Config, model: ModelConfig) -> dict[tuple[int, int], dict[str, Matrix]]:
+def place_experts(config: Config, model: ModelConfig, bundles: int = 1
+                  ) -> dict[tuple[int, int], dict[str, Matrix]]:
     """Room for the matrices w1, w3 and w2 of each (layer, expert).
 
-    Those of one expert share a memory space; the experts of a layer take the spaces in turn.
-    Raises CapacityError where the DRAM is too small.
+    Each is dealt over ``bundles`` memory spaces, those of one expert over the same; the experts
+    of a layer take the sets of spaces in turn. Raises CapacityError where the DRAM is too small.
     """
     memory, placed = Memory(config), {}
     wide, hidden = model.intermediate_size, model.hidden_size
     try:
         for layer, expert in np.ndindex(model.layers, model.experts):
-            space = expert % config.dram.bundles
+            space = expert * bundles % config.dram.bundles
             placed[layer, expert] = {
-                name: memory.place(*((hidden, wide) if name == "w2" else (wide, hidden)), space)
+                name: memory.place(*((hidden, wide) if name == "w2" else (wide, hidden)), space,
+                                   bundles=bundles)
                 for name in EXPERT_MATRICES}
     except CapacityError as error:
         raise CapacityError(f"the experts do not fit the DRAM of {config.name}: {error}") from None
@@ -51,6 +53,8 @@ class ExpertRunner:
         Experts' matrices that are not FP16 are rounded to it when they are loaded.
     progress : callable
         Called with (done, all) as layers are loaded.
+    bundles : int
+        Memory spaces that each matrix is dealt over.
 
     Attributes
     ----------
@@ -63,13 +67,14 @@ class ExpertRunner:
     """
 
     def __init__(self, device: Device, config: ModelConfig, checkpoint: Checkpoint,
-                 progress: Callable[[int, int], None] = lambda done, all: None):
+                 progress: Callable[[int, int], None] = lambda done, all: None,
+                 bundles: int = 1):
         self.device = device
         self.phase = ""
         self.stats: dict[tuple[str, str], Stats] = defaultdict(Stats)
         self.routed: list[int] = []
         self._kernels = Kernels(device)
-        self._matrices = place_experts(device.config, config)
+        self._matrices = place_experts(device.config, config, bundles)
         for layer in range(config.layers):
             progress(layer, config.layers)
             for expert in range(config.experts):

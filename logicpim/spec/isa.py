@@ -101,6 +101,7 @@ FIELDS = {f.name: f for f in (
     Field("input_format", 36, 4, _GEMM, "format of the operand lines: FP16 or BF16"),
     Field("output_format", 40, 4, _GEMM, "format of the results: FP16, BF16 or FP32"),
     Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
+    Field("scaled", 45, 1, _GEMM, "multiply row n of the results by scale n"),
     Field("interleave", 48, 2, _GEMM + _MOVE,
           "log2 of the bundles that the words are dealt over, a row of each in turn"),
     Field("m", 64, 16, _GEMM, "tokens"),
@@ -108,6 +109,7 @@ FIELDS = {f.name: f for f in (
     Field("k", 104, 24, _GEMM, "reduction length"),
     Field("address", 128, 32, _GEMM + _MOVE, "first bundle word in DRAM"),
     Field("length", 160, 32, _MOVE, "bundle words to move"),
+    Field("scale_line", 160, 24, _GEMM, "first line of the scales (input buffer), FP32 each"),
     Field("source_line", 192, 24, _GEMM + (Opcode.STORE,),
           "first line read: operands (input buffer) of a GEMM, data of a STORE"),
     Field("result_line", 224, 24, _GEMM + (Opcode.LOAD,),
@@ -136,6 +138,8 @@ class Instruction:
     k: int = 0
     address: int = 0
     length: int = 0
+    scaled: int = 0
+    scale_line: int = 0
     source_line: int = 0
     result_line: int = 0
 
@@ -155,6 +159,8 @@ class Instruction:
         values = {}
         for f in FIELDS.values():
             value = word >> f.lsb & (1 << f.width) - 1
+            if values.get("opcode") in set(Opcode) and values["opcode"] not in f.opcodes:
+                continue
             kind = {"opcode": Opcode, "buffer": Buffer}.get(
                 f.name, Format if f.name.endswith("_format") else int)
             values[f.name] = kind(value) if kind is int or value in set(kind) else value

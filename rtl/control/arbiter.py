@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Sharing a buffer port: fixed priority, decided anew each clock."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line
 from logicpim.spec.config import Config
 
+PATIENCE = 31
+
 
 class ReadArbiter(wiring.Component):
     """Gives the read port of a line buffer to the first of its readers that asks.
 
     ``ready`` of a reader is low while an earlier one asks; read data goes to all, a reader knows
-    its own by the clock.
+    its own by the clock. When others have waited :data:`PATIENCE` clocks in a row, the first
+    reader, which may ask for a line every clock, stands back for one.
 
     Parameters
     ----------
@@ -35,12 +38,17 @@ class ReadArbiter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         free = self.o.ready
+        first, *others = self.i
+        waited = Signal(range(PATIENCE + 1))
+        waits = sum((r.enable for r in others), Const(0, 1)) != 0
+        m.d.sync += waited.eq(Mux(waits & first.enable & first.ready, waited + 1, 0))
         for index, reader in enumerate(self.i):
             here = Signal(name=f"free_{index}")
-            m.d.comb += [here.eq(free), reader.ready.eq(here), reader.data.eq(self.o.data)]
+            turn = free & (waited != PATIENCE) if index == 0 else free
+            m.d.comb += [here.eq(turn), reader.ready.eq(here), reader.data.eq(self.o.data)]
             with m.If(here & reader.enable):
                 m.d.comb += [self.o.enable.eq(1), self.o.address.eq(reader.address)]
-            free = here & ~reader.enable
+            free = free & ~(here & reader.enable)
         return m
 
 

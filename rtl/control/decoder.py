@@ -13,7 +13,8 @@ from .descriptor import ceil_shift, field, has_bytes, operation
 
 SIZE_BITS = 24
 COPIED = ("opcode", "tag", "weight_format", "input_format", "output_format", "buffer",
-          "interleave", "m", "n", "k", "address", "source_line", "result_line")
+          "scaled", "scale_line", "interleave",
+          "m", "n", "k", "address", "source_line", "result_line")
 
 
 class InstructionDecoder(wiring.Component):
@@ -63,6 +64,9 @@ class InstructionDecoder(wiring.Component):
         most = ceil_log2(self.config.dram.bundles)
         with m.If((is_gemm | is_move) & (field(descriptor, "interleave") > most)):
             m.d.comb += bad_format.eq(1)
+        if not self.config.has_bytes:
+            with m.If(is_gemm & field(descriptor, "scaled")):
+                m.d.comb += bad_format.eq(1)
         zero = ((is_gemm & ~(field(descriptor, "m").any() & field(descriptor, "n").any()
                              & field(descriptor, "k").any()))
                 | (is_move & ~field(descriptor, "length").any()))
@@ -107,6 +111,10 @@ class InstructionDecoder(wiring.Component):
             m.d.comb += status.eq(Status.DRAM_RANGE)
         with m.If((step == 1) & reads & (op.source_line + count > source_limit)):
             m.d.comb += status.eq(Status.SOURCE_RANGE)
+        if config.has_bytes:
+            scales = op.scale_line + ceil_shift(op.n, config.line_bytes // 4)
+            with m.If((step == 1) & is_gemm & op.scaled & (scales > config.input_lines)):
+                m.d.comb += status.eq(Status.SOURCE_RANGE)
         with m.If((step == 2) & writes & (op.result_line + count > result_limit)):
             m.d.comb += status.eq(Status.RESULT_RANGE)
         return status

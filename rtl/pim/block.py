@@ -25,7 +25,8 @@ def row_block(config: Config) -> data.StructLayout:
     cell of the block within a granule. ``last_group``, ``last_token`` (within that group) and
     ``last_row`` are the last valid ones. ``single``: one word deep, so lanes 2 and 3 got no
     beat. ``final``: the job's last block. ``split``: weights of 8 bits, so the sums of even beats
-    and of odd ones lie apart: in two entries, or, if ``reshaped``, with two units.
+    and of odd ones lie apart: in two entries, or, if ``reshaped``, with two units. ``scaled``: the
+    rows' scales wait in the drain.
     """
     tile = config.tile
     line = gemm_job(config)["result_line"].shape
@@ -36,7 +37,7 @@ def row_block(config: Config) -> data.StructLayout:
         "last_token": unsigned(ceil_log2(tile.tokens)),
         "last_row": unsigned(ceil_log2(tile.rows)),
         "output_format": Format, "single": unsigned(1), "final": unsigned(1),
-        "split": unsigned(1), "reshaped": unsigned(1)})
+        "split": unsigned(1), "reshaped": unsigned(1), "scaled": unsigned(1)})
 
 
 def beat_kind(config: Config) -> data.StructLayout:
@@ -52,11 +53,14 @@ def beat_kind(config: Config) -> data.StructLayout:
 def drain_step(config: Config) -> data.StructLayout:
     """One token of a block on its way out; ``read``: its group's sums are to be read.
 
-    Of a ``split`` block a token takes two steps, ``part`` 0 and 1; the result is that of both.
+    ``last``: of its block. Of a ``split`` block a token takes two steps, ``part`` 0 and 1; the
+    result is that of both.
     """
     block = row_block(config)
-    same = ("slot", "last_row", "output_format", "single", "final", "line", "split", "reshaped")
+    same = ("slot", "last_row", "output_format", "single", "final", "line", "split", "reshaped",
+            "scaled")
     return data.StructLayout({
         "enable": unsigned(1), "read": unsigned(1), "page": unsigned(1), "part": unsigned(1),
+        "last": unsigned(1),
         "group": block["last_group"].shape, "token": block["last_token"].shape,
         **{name: block[name].shape for name in same}})

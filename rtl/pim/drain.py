@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """From the lanes of a token to results in the temp buffer."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.generate.share import shared
 from logicpim.rtl.pim.block import drain_step, row_block
-from logicpim.rtl.pim.fp32 import Adder, ToBrain, ToHalf
+from logicpim.rtl.pim.fp32 import ONE, Adder, Scaler, ToBrain, ToHalf
 from logicpim.rtl.pim.tile import Tile
 from logicpim.rtl.pim.walker import DrainWalker
 from logicpim.rtl.signatures import BufferWrite, cells_per_line
+from logicpim.rtl.stream import Queue
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 
+SCALES = 16
+"""Blocks between their first beat and their scaling: two filling or waiting, and those in the
+pipeline of some 25 clocks, at least four each."""
+
 
 class LaneReducer(wiring.Component):
-    """(lane 0 + lane 1) + (lane 2 + lane 3) of one output element, rounded.
+    """(lane 0 + lane 1) + (lane 2 + lane 3) of one output element, scaled and rounded.
 
     Parameters
     ----------
     split : bool
-        Whether elements may come in two halves, the second a clock after the first.
+        Whether elements may come in two halves, the second a clock after the first, and whether
+        they are scaled.
     brain : bool
         Whether BF16 may be asked for.
 
@@ -29,6 +35,7 @@ class LaneReducer(wiring.Component):
     -------
     lanes : In, four times binary32
     second : In, with the lanes' sum, ``pair_latency`` later: add the element before
+    scale : In, binary32, ``scale_latency`` clocks after the lanes
     output_format : In, with the whole sum, ``sum_latency`` later
     o : Out, a clock later: 16 bits in the lower half and, for FP32, all of it
 
@@ -37,16 +44,18 @@ class LaneReducer(wiring.Component):
 
     pair_latency = 2 * (Adder.latency + 1)
 
+    scale_latency = pair_latency + Adder.latency + 1
+
     @classmethod
     def sum_latency(cls, split: bool) -> int:
         """Clocks from the lanes to the whole sum; the result is out a clock later."""
-        return cls.pair_latency + split * (Adder.latency + 1)
+        return cls.pair_latency + split * (Adder.latency + 1 + Scaler.latency)
 
     def __init__(self, *, split: bool = False, brain: bool = False):
         self.split = split
         self.brain = brain
-        super().__init__({"lanes": In(32).array(4), "second": In(1), "output_format": In(Format),
-                          "o": Out(32)})
+        super().__init__({"lanes": In(32).array(4), "second": In(1), "scale": In(32),
+                          "output_format": In(Format), "o": Out(32)})
 
     def elaborate(self, platform):
         m = Module()
@@ -65,6 +74,9 @@ class LaneReducer(wiring.Component):
             m.d.sync += before.eq(total)
             # Adding -0 changes no sum.
             total = add("sum_all", total, Mux(self.second, before, 1 << 31))
+            m.submodules.scaler = scaler = shared(Scaler(), "fp32_scaler")
+            m.d.comb += [scaler.a.eq(total), scaler.b.eq(self.scale)]
+            total = scaler.o
         m.submodules.to_half = to_half = ToHalf()
         result = Signal(32, reset_less=True)
         m.d.comb += to_half.i.eq(total), self.o.eq(result)
@@ -92,6 +104,7 @@ class Drain(wiring.Component):
     released : Out, as of :class:`~logicpim.rtl.pim.walker.DrainWalker`
     step : Out, :func:`~logicpim.rtl.pim.block.drain_step` for the tile
     lanes : In, the lanes of ``step``'s token a clock later
+    scales, scales_here : In, of the rows of a scaled block, before its first beat
     results : Out, :class:`~logicpim.rtl.signatures.BufferWrite`, which must be ready always
     done : Out, in the clock that writes the last result of a job
 
@@ -110,7 +123,7 @@ class Drain(wiring.Component):
             "lanes": In(tile.rows * 32).array(tile.lanes),
             "results": Out(BufferWrite(config.temp_lines, config.line_bits,
                                        cells_per_line(config))),
-            "done": Out(1)})
+            "scales": In(tile.rows * 32), "scales_here": In(1), "done": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -119,7 +132,7 @@ class Drain(wiring.Component):
         m.d.comb += self.released.eq(walker.released)
         steps = self._delay(m, walker.step, Tile.latency + self._sum_latency + 1)
         last = steps[-1]
-        rows = self._reduce(m, steps)
+        rows = self._reduce(m, steps, self._scales(m, steps))
         m.d.comb += [
             self.step.eq(steps[Tile.latency - 1]),
             self.results.address.eq(last.line),
@@ -152,7 +165,18 @@ class Drain(wiring.Component):
             steps.append(delayed)
         return steps
 
-    def _reduce(self, m, steps):
+    def _scales(self, m, steps):
+        """Scales of the rows of the token that is to be scaled."""
+        if not self.config.has_bytes:
+            return Const(0, len(self.scales))
+        step = steps[Tile.latency + LaneReducer.scale_latency]
+        m.submodules.scales = queue = Queue(unsigned(len(self.scales)), depth=SCALES)
+        m.d.comb += [queue.i.payload.eq(self.scales), queue.i.valid.eq(self.scales_here),
+                     queue.o.ready.eq(step.enable & step.scaled & step.last)]
+        one = Const(ONE, 32).replicate(self.config.tile.rows)
+        return Mux(step.scaled, queue.o.payload, one)
+
+    def _reduce(self, m, steps, scales):
         """Results of the rows, 32 bits each, +0 where there is no row."""
         rows = []
         for r in range(self.config.tile.rows):
@@ -162,6 +186,7 @@ class Drain(wiring.Component):
             m.submodules[f"row_{r}"] = reducer
             m.d.comb += [
                 reducer.second.eq(steps[Tile.latency + reducer.pair_latency].part),
+                reducer.scale.eq(scales.word_select(r, 32)),
                 reducer.output_format.eq(
                     steps[Tile.latency + self._sum_latency].output_format),
                 *(reducer.lanes[lane].eq(self.lanes[lane].word_select(r, 32))

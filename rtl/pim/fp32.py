@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Binary32: addition, and conversion to FP16 and BF16, all to nearest even."""
+"""Binary32: addition, product, and conversion to FP16 and BF16, all to nearest even."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros
+from logicpim.rtl.pim.multiplier import Multiplier, multiply
+from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros, normalise
 
 CANONICAL_NAN = 0x7FC00000
+ONE = 0x3F800000
 CANONICAL_NAN_FP16 = 0x7E00
 CANONICAL_NAN_BF16 = 0x7FC0
 
@@ -86,6 +88,76 @@ class Adder(wiring.Component):
         ]
         with m.If(special | (rounded[23:] >= 255)):
             m.d.comb += result.eq(Mux(nan, CANONICAL_NAN, Cat(Const(0x7F800000, 31), sign)))
+        return result
+
+
+class Scaler(wiring.Component):
+    """IEEE-754 binary32 product: to nearest even, with subnormals; any NaN is 0x7fc00000.
+
+    Members
+    -------
+    a, b : In, binary32
+    o : Out, binary32, ``latency`` clocks later, a register
+
+    One product each clock.
+    """
+
+    a: In(32)
+    b: In(32)
+    o: Out(32)
+
+    latency = Multiplier.latency + 2
+
+    def elaborate(self, platform):
+        m = Module()
+        normal, zero, infinite, nan = ([], [], [], [])
+        for x in (self.a, self.b):
+            normal.append(x[23:31].any())
+            zero.append(~x[:31].any())
+            infinite.append(x[23:31].all() & ~x[:23].any())
+            nan.append(x[23:31].all() & x[:23].any())
+        product = multiply(m, "product", Cat(self.a[:23], normal[0]), Cat(self.b[:23], normal[1]))
+        exponent = sum(Cat(x[23] | ~n, x[24:31]) for x, n in zip((self.a, self.b), normal,
+                                                                  strict=True))
+        flags = Cat(infinite[0] | infinite[1],
+                    nan[0] | nan[1] | infinite[0] & zero[1] | zero[0] & infinite[1],
+                    self.a[31] ^ self.b[31])
+        for clock in range(Multiplier.latency):
+            later = [Signal(len(v), name=f"{n}_{clock}", reset_less=True)
+                     for n, v in (("exponent", exponent), ("flags", flags))]
+            m.d.sync += [later[0].eq(exponent), later[1].eq(flags)]
+            exponent, flags = later
+
+        pipe = Pipeline(m, ("normalise", "round"))
+        value, zeros = normalise(m, product, (32, 16, 8, 4, 2, 1))
+        biased = Signal(signed(11))
+        # With its leading one at the top the product is 2**(exponent - 253).
+        m.d.comb += biased.eq(exponent - (253 - 127) - zeros)
+        value, biased, flags = pipe.cut("normalise", value=value, biased=biased, flags=flags)
+        biased = biased.as_signed()
+        result, = pipe.cut("round", result=self._round(m, value, biased, flags))
+        m.d.comb += self.o.eq(result)
+        return m
+
+    def _round(self, m, value, biased, flags):
+        width = len(value)
+        small, shift, wide = biased < 1, Signal(range(width + 1)), Signal(2 * width)
+        m.d.comb += [
+            shift.eq(Mux(small, Mux(biased < 1 - width, width, 1 - biased), 0)),
+            wide.eq(Cat(Const(0, width), value) >> shift),
+        ]
+        kept = wide[width:]
+        low = width - 24
+        up = kept[low - 1] & (kept[low] | kept[:low - 1].any() | wide[:width].any())
+        rounded, result = Signal(33), Signal(32)
+        m.d.comb += [
+            rounded.eq(Cat(kept[low:width - 1], Mux(small, 0, biased)[:9]) + up),
+            result.eq(Cat(Mux(value[-1], rounded[:31], 0), flags[2])),
+        ]
+        with m.If(flags[0] | value[-1] & (rounded[23:] >= 255)):
+            m.d.comb += result.eq(Cat(Const(0x7F800000, 31), flags[2]))
+        with m.If(flags[1]):
+            m.d.comb += result.eq(CANONICAL_NAN)
         return result
 
 

@@ -77,7 +77,8 @@ class GemmModule(wiring.Component):
             tile.tokens.eq(sequencer.tokens), tile.weights.eq(sequencer.weights),
             tile.mask.eq(sequencer.mask), tile.mask_upper.eq(sequencer.mask_upper),
             tile.kind.eq(sequencer.kind), tile.place.eq(sequencer.place),
-            tile.step.eq(drain.step),
+            tile.step.eq(drain.step), drain.scales.eq(sequencer.scales),
+            drain.scales_here.eq(sequencer.scales_here),
             *(into.eq(lane) for into, lane in zip(drain.lanes, tile.lanes, strict=True)),
             sequencer.released.eq(drain.released), self.done.eq(drain.done),
         ]

@@ -30,7 +30,8 @@ def tile_job(config: Config) -> data.StructLayout:
         "result_lines": job["result_line"].shape,
         **{name: job[name].shape for name in ("source_line", "result_line", "weight_format",
                                               "output_format")},
-        "brain_inputs": unsigned(1), "split": unsigned(1), "reshaped": unsigned(1)})
+        "brain_inputs": unsigned(1), "split": unsigned(1), "reshaped": unsigned(1),
+        "scaled": unsigned(1), "scale_line": job["scale_line"].shape})
 
 
 class JobDivider(wiring.Component):
@@ -80,7 +81,8 @@ class JobDivider(wiring.Component):
             if self.config.has_bytes:
                 fmt = job.weight_format
                 split = (fmt != Format.FP16) & (fmt != Format.BF16)
-                m.d.sync += [divided.split.eq(split),
+                m.d.sync += [divided.scaled.eq(job.scaled), divided.scale_line.eq(job.scale_line),
+                             divided.split.eq(split),
                              divided.reshaped.eq(split & (job.tokens <= tile.tokens // 2)),
                              divided.last_word.eq(line | split)]
         return m

@@ -4,6 +4,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from logicpim.rtl.pim.block import beat_kind, beat_place, row_block
 from logicpim.rtl.pim.job import tile_job
@@ -42,6 +43,8 @@ class Sequencer(wiring.Component):
         takes a block's last beat
     released : In, a block has been drained
     events : Out, :class:`~logicpim.rtl.signatures.GemmEvents`
+    scales : Out, those of a scaled block's rows, in the clock in which ``scales_here`` is high;
+        two clocks before the block's first beat
     """
 
     def __init__(self, config: Config):
@@ -55,7 +58,8 @@ class Sequencer(wiring.Component):
             "mask": Out(tile.depth), "mask_upper": Out(tile.depth),
             "kind": Out(beat_kind(config)), "place": Out(beat_place(config)),
             "blocks": Out(stream.Signature(row_block(config))), "released": In(1),
-            "events": Out(GemmEvents())})
+            "events": Out(GemmEvents()),
+            "scales": Out(tile.rows * 32), "scales_here": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -70,6 +74,7 @@ class Sequencer(wiring.Component):
         here = Signal()                         # the step's line is here
         undrained = Signal(2)                   # blocks
         late = Signal()                         # a reshaped block ended in the clock before
+        fetch = Signal()                        # the block's scales are to be fetched first
         same = Signal(reset_less=True)          # the last step's weights have 8 bits
 
         last_word = Signal()
@@ -81,10 +86,12 @@ class Sequencer(wiring.Component):
             end_of_word.eq(group == job.last_group),
             end_of_block.eq(end_of_word & last_word),
             free.eq(~start | (undrained != 2) & ~late),
-            lower.eq(active & ~second & here & free & (self.beats.valid | repeated)),
+            lower.eq(active & ~second & here & ~fetch & free & (self.beats.valid | repeated)),
             upper.eq(second & (self.beats.valid | repeated)),
-            self.beats.ready.eq(~repeated & (second | active & here & free)),
-            self.operands.enable.eq(active & ~(lower & (end_of_job | ~job.reshaped))),
+            self.beats.ready.eq(~repeated & (second | active & here & ~fetch & free)),
+            self.operands.enable.eq(active & ~(lower & (end_of_job | ~job.reshaped
+                                                        | end_of_block & job.scaled))),
+            self.scales_here.eq(fetch & here),
         ]
         m.d.sync += here.eq(self.operands.enable & self.operands.ready)
         with m.If(lower):
@@ -96,18 +103,25 @@ class Sequencer(wiring.Component):
         with m.If(upper):
             m.d.sync += second.eq(0)
 
-        self._addresses(m, job, lower, end_of_word, last_word)
+        with m.If(lower & end_of_block):
+            m.d.sync += fetch.eq(job.scaled)
+        with m.If(self.scales_here):
+            m.d.sync += fetch.eq(0)
+        self._block = Signal(job.last_block.shape(), reset_less=True)
+        self._scale_line = self._block[ceil_log2(config.line_bits // len(self.scales)):]
+        self._addresses(m, job, lower, fetch & ~here, end_of_word, last_word)
         m.d.sync += late.eq(lower & job.reshaped & end_of_block)
         self._blocks(m, job, page, lower, upper, late, end_of_block, end_of_job, undrained)
         m.d.comb += self.job.ready.eq(~active | lower & end_of_job)
         with m.If(self.job.ready):
             m.d.sync += active.eq(self.job.valid)
             with m.If(self.job.valid):
-                m.d.sync += [job.eq(self.job.payload), word.eq(0), group.eq(0), start.eq(1)]
+                m.d.sync += [job.eq(self.job.payload), word.eq(0), group.eq(0), start.eq(1),
+                             fetch.eq(self.job.payload.scaled)]
         self._data(m, job, lower, upper, repeated, Mux(second, same, job.split))
         self._mask(m, job, lower, upper, word)
         self._place(m, job, lower, upper, same, word, group, page)
-        waiting = second | active & free
+        waiting = second | active & ~fetch & free
         m.d.comb += [
             self.events.active.eq(lower | upper),
             self.events.stall_output.eq(active & ~second & ~free),
@@ -139,8 +153,8 @@ class Sequencer(wiring.Component):
             with m.Else():
                 m.d.sync += place.lane[0].eq(1)
 
-    def _addresses(self, m, job, lower, end_of_word, last_word):
-        """The operand line of the step."""
+    def _addresses(self, m, job, lower, fetching, end_of_word, last_word):
+        """The operand line of the step, or the line of the block's scales."""
         line = Signal(self.operands.address.shape(), reset_less=True)
         first = Signal(line.shape(), reset_less=True)  # of group 0
         following, next_line = (Signal(line.shape(), name=name)
@@ -151,6 +165,9 @@ class Sequencer(wiring.Component):
             self.operands.address.eq(Mux(lower, next_line, line) if self.config.has_bytes
                                      else line),
         ]
+        if self.config.has_bytes:
+            with m.If(fetching):
+                m.d.comb += self.operands.address.eq(job.scale_line + self._scale_line)
         with m.If(self.job.ready):
             m.d.sync += [line.eq(self.job.payload.source_line),
                          first.eq(self.job.payload.source_line)]
@@ -163,7 +180,10 @@ class Sequencer(wiring.Component):
         """Row blocks: where their results go, and handing them over."""
         rows = self.config.tile.rows
         cells = self.config.granule_elements // rows
-        block = Signal(job.last_block.shape(), reset_less=True)
+        block = self._block
+        if self.config.has_bytes:
+            m.d.comb += self.scales.eq(self.operands.data.word_select(
+                block[:len(block) - len(self._scale_line)], len(self.scales)))
         line = Signal(job.result_line.shape(), reset_less=True)
         slot = Signal(range(cells), reset_less=True)
         closing, waiting, closed = Signal(), Signal(), Signal()
@@ -189,6 +209,7 @@ class Sequencer(wiring.Component):
                 finished.output_format.eq(job.output_format),
                 finished.single.eq(job.last_word == job.split),
                 finished.split.eq(job.split), finished.reshaped.eq(job.reshaped),
+                finished.scaled.eq(job.scaled),
                 finished.final.eq(last),
                 block.eq(block + 1), slot.eq(following), line.eq(line + following[-1])]
         with m.If(self.job.ready):

@@ -77,6 +77,8 @@ class DrainWalker(wiring.Component):
             step.read.eq((token == 0) | (block.split if config.has_bytes else 0)),
             step.group.eq(entry), step.token.eq(unit), step.line.eq(line),
             step.part.eq(part), step.final.eq(block.final & end),
+            step.last.eq(end),
             *(step[name].eq(block[name])
-              for name in ("slot", "last_row", "output_format", "single", "split", "reshaped"))]
+              for name in ("slot", "last_row", "output_format", "single", "split", "reshaped",
+                                              "scaled"))]
         return m

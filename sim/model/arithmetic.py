@@ -152,6 +152,15 @@ def fp32_add(a_bits, b_bits):
     return canonical_fp32(total.view(np.uint32))
 
 
+def fp32_multiply(a_bits, b_bits):
+    """IEEE-754 binary32 product of bit patterns, to nearest even; any NaN is 0x7fc00000."""
+    a = np.asarray(a_bits, np.uint32).view(np.float32)
+    b = np.asarray(b_bits, np.uint32).view(np.float32)
+    with np.errstate(all="ignore"):
+        product = np.asarray(a * b, np.float32)
+    return canonical_fp32(product.view(np.uint32))
+
+
 def fp32_to_fp16(bits):
     """FP16 bits of binary32 values, rounded once, to nearest even; any NaN is 0x7e00."""
     bits = np.asarray(bits, np.uint32)

@@ -56,6 +56,7 @@ def _check_gemm(config: Config, insn: Instruction) -> Status:
     if (insn.weight_format not in config.weight_formats
             or insn.input_format not in config.input_formats
             or insn.output_format not in config.output_formats
+            or insn.scaled and not config.has_bytes
             or not _has_interleave(config, insn)):
         return Status.BAD_FORMAT
     if 0 in (insn.m, insn.n, insn.k):
@@ -64,7 +65,8 @@ def _check_gemm(config: Config, insn: Instruction) -> Status:
     if not layout.in_set(config, insn.address, words, insn.interleave):
         return Status.DRAM_RANGE
     operands = layout.operand_lines(config, insn.m, insn.k, insn.weight_format)
-    if insn.source_line + operands > config.input_lines:
+    scales = insn.scale_line + layout.scale_lines(config, insn.n) if insn.scaled else 0
+    if max(insn.source_line + operands, scales) > config.input_lines:
         return Status.SOURCE_RANGE
     results = layout.line_count(config, insn.m, insn.n, insn.output_format)
     if insn.result_line + results > config.temp_lines:
@@ -178,10 +180,14 @@ class ReferenceDevice(Device):
             config, insn.address, words, insn.interleave)].reshape(-1)
         operands = self._buffer(channel, Buffer.INPUT)[insn.source_line * config.line_bytes:]
         results = self._buffer(channel, Buffer.TEMP)[insn.result_line * config.line_bytes:]
-        fmt = insn.weight_format
+        fmt, scales = insn.weight_format, None
+        if insn.scaled:
+            held = self._buffer(channel, Buffer.INPUT)[insn.scale_line * config.line_bytes:]
+            scales = held[:4 * insn.n].view("<u4")
         y_bits = gemm(layout.unpack_operands(config, operands, insn.m, insn.k, fmt),
                       layout.unpack_weights(config, weights, insn.n, insn.k, fmt),
-                      config.tile.depth, insn.output_format, inputs=insn.input_format, weights=fmt)
+                      config.tile.depth, insn.output_format, inputs=insn.input_format, weights=fmt,
+                      scales=scales)
         packed = layout.pack_results(config, y_bits, insn.output_format)
         mask = layout.result_mask(config, insn.m, insn.n, insn.output_format)
         np.copyto(results[:packed.size], packed, where=mask)

@@ -60,7 +60,8 @@ _NARROW = {Format.FP16: rule.fp32_to_fp16, Format.BF16: rule.fp32_to_bf16, Forma
 
 
 def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
-         inputs: Format = Format.FP16, weights: Format = Format.FP16) -> np.ndarray:
+         inputs: Format = Format.FP16, weights: Format = Format.FP16,
+         scales: np.ndarray | None = None) -> np.ndarray:
     """``Y[m, n] = sum over k of X[m, k] * W[n, k]``, the very bits that the hardware gives.
 
     Parameters
@@ -75,6 +76,9 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
         ``FP16``, ``BF16`` or ``FP32``.
     inputs, weights : Format
         Of the operands (``FP16`` or ``BF16``) and of the weights (any but ``FP32``).
+    scales : uint32 array [N], optional
+        Binary32 patterns: the sum of row n is multiplied by ``scales[n]``, rounded to binary32,
+        before it is rounded to the output format.
 
     Returns
     -------
@@ -106,6 +110,8 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
             result[rows, start:start + step] = _block(x_beats[:, :, rows], w_beats, lanes,
                                                            kinds)
     result = rule.canonical_fp32(result)
+    if scales is not None:
+        result = rule.fp32_multiply(result, np.asarray(scales, np.uint32)[None])
     return result if output == Format.FP32 else _NARROW[output](result)
 
 

@@ -78,6 +78,11 @@ def line_count(config: Config, m: int, columns: int, fmt: Format = Format.FP16) 
     return -(-m // config.tile.tokens) * granules_for(config, columns, fmt)
 
 
+def scale_lines(config: Config, n: int) -> int:
+    """Buffer lines of n scales, one behind the other, 32 bits each."""
+    return -(-4 * n // config.line_bytes)
+
+
 def _pack(matrix, block, granule_bytes, fmt):
     """[rows, columns] as bytes in blocks of rows, granule columns, rows of the block."""
     dtype = element_dtype(fmt)

@@ -44,11 +44,16 @@ def test_no_refresh(logicpim):
     assert without["stalls"]["refresh"] == 0 and without["cycles"] < with_refresh["cycles"]
 
 
+PLAIN = ["--bundles", 1, "--set", "stagger=false", "--set", 'refresh_kind="all"']
+
+
 @pytest.mark.parametrize("m", [1, 8])
-@pytest.mark.parametrize("bundles, least", [(1, 0.54), (2, 0.92), (4, 0.98)])
-def test_bandwidth(logicpim, m, bundles, least):
+@pytest.mark.parametrize("options, least", [
+    ([], 0.98), (["--bundles", 1], 0.54), (["--bundles", 2], 0.92), (PLAIN, 0.6)],
+    ids=["default", "one", "two", "plain"])
+def test_bandwidth(logicpim, m, options, least):
     """What is asked of each number of bundles; and within 2 % of the closed formula."""
-    result = bench(logicpim, m, 1024, 4096, "--bundles", bundles).json
+    result = bench(logicpim, m, 1024, 4096, *options).json
     assert result["matches_reference"] is True
     assert least <= result["bandwidth_efficiency"] <= result["bandwidth_bound"]
     assert result["of_bound"] >= 0.98

@@ -58,6 +58,7 @@ def random_instruction(rng: random.Random, config=SMALL) -> Instruction:
                            source_line=rng.choice([0, rng.randrange(128)]),
                            result_line=rng.choice([0, rng.randrange(128)]),
                            output_format=rng.choice([*config.output_formats, Format.BF16]),
+                           scaled=int(rng.random() < 0.3), scale_line=rng.choice([0, 127, 900]),
                            **common)
     line = {"result_line" if opcode == Opcode.LOAD else "source_line": rng.randrange(140)}
     return Instruction(opcode, length=rng.choice([0, 1, 7, 40, 64]),

@@ -20,6 +20,7 @@ def random_operation(rng):
             "output_format": rng.choice([Format.FP16, Format.FP32]),
             "input_format": rng.choice([Format.FP16, Format.BF16]),
             "weight_format": rng.choice([Format.FP16, Format.INT8]),
+            "scaled": rng.randrange(2), "scale_line": rng.randrange(20),
             "buffer": rng.choice(list(Buffer)), "m": rng.choice([1, 4, 5, 13]),
             "n": rng.randrange(1, 99), "k": rng.randrange(1, 99),
             "address": rng.randrange(CONFIG.dram.words), "words": rng.randrange(1, 50),
@@ -46,7 +47,8 @@ def jobs_of(op):
             "tokens": min(most, op["m"] - first), "n": op["n"], "k": op["k"],
             "source_line": op["source_line"] + group * op["source_stride"],
             "result_line": op["result_line"] + group * op["result_stride"],
-            **{name: op[name] for name in ("output_format", "input_format", "weight_format")}})]
+            **{name: op[name] for name in ("output_format", "input_format", "weight_format",
+                                         "scaled", "scale_line")}})]
     return jobs
 
 

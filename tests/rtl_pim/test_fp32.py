@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 from amaranth.sim import Simulator
 
-from logicpim.rtl.pim.fp32 import Adder, ToBrain, ToHalf
+from logicpim.rtl.pim.fp32 import Adder, Scaler, ToBrain, ToHalf
 from logicpim.sim.model import arithmetic as rule
 
 EDGES = [0, 1, 2, 0x7FFFFF, 0x800000, 0x800001, 0xFFFFFF, 0x1000000, 0x3F800000, 0x3F800001,
@@ -46,6 +46,32 @@ def test_adder(seed):
             await ctx.tick()
 
     simulator = Simulator(adder)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_scaler(seed):
+    rng = np.random.default_rng(seed)
+    scaler, operands = Scaler(), pairs(rng, 3000)
+    low = rng.integers(0, 1 << 32, (2, 3000))
+    low[1] = low[1] & 0x807FFFFF | np.clip(
+        rng.integers(100, 132, 3000) - (low[0] >> 23 & 255), 0, 254) << 23
+    operands += [(int(a), int(b)) for a, b in low.T]
+    a, b = np.array(operands, np.uint32).T
+    expected = rule.fp32_multiply(a, b).tolist()
+    assert sum(0 < e & 0x7FFFFFFF < 0x800000 for e in expected) > 100
+
+    async def bench(ctx):
+        for i in range(len(operands) + Scaler.latency):
+            if i < len(operands):
+                ctx.set(scaler.a, operands[i][0])
+                ctx.set(scaler.b, operands[i][1])
+            if (at := i - Scaler.latency) >= 0:
+                assert ctx.get(scaler.o) == expected[at], [hex(v) for v in operands[at]]
+            await ctx.tick()
+
+    simulator = Simulator(scaler)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()

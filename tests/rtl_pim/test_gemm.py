@@ -69,6 +69,8 @@ class Work:
     rng: np.random.Generator
     inputs: Format = Format.FP16
     weights: Format = Format.FP16
+    scales: np.ndarray | None = None
+    scale_line: int = 0
 
     @property
     def sizes(self):
@@ -93,7 +95,10 @@ class Work:
         data = self.noisy(layout.pack_operands, self.x)
         source.reshape(-1)[self.source * size:][:len(data)] = data
         y = gemm(self.x, self.w, self.config.tile.depth, self.fmt, inputs=self.inputs,
-                 weights=self.weights)
+                 weights=self.weights, scales=self.scales)
+        if self.scales is not None:
+            data = self.scales.astype("<u4").view(np.uint8)
+            source.reshape(-1)[self.scale_line * size:][:len(data)] = data
         data = layout.pack_results(self.config, y, self.fmt)
         where = layout.result_mask(self.config, *self.sizes[:2], self.fmt)
         expected.reshape(-1)[self.result * size:][:len(data)][where] = data[where]
@@ -126,6 +131,12 @@ def jobs(rng, config, sizes):
         work = Work(config, random_bits(rng, (m, k), inputs), random_bits(rng, (n, k), weights),
                     fmt, source, result, rng, inputs, weights)
         source += layout.operand_lines(config, m, k, weights)
+        if config.has_bytes and i % 3 != 1:
+            work.scales = rng.normal(0, 1, n).astype(np.float32).view(np.uint32)
+            if i % 2:
+                work.scales = rng.integers(0, 1 << 32, n).astype(np.uint32)
+            work.scale_line = source
+            source += layout.scale_lines(config, n)
         result += layout.line_count(config, m, n, fmt)
         assert source <= config.input_lines and result <= config.temp_lines
         yield work
@@ -169,7 +180,8 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
                 ctx.set(dut.job.payload, {
                     "tokens": m, "n": n, "k": k, "source_line": queue[0].source,
                     "result_line": queue[0].result, "output_format": queue[0].fmt,
-                    "input_format": queue[0].inputs, "weight_format": queue[0].weights})
+                    "input_format": queue[0].inputs, "weight_format": queue[0].weights,
+                    "scaled": queue[0].scales is not None, "scale_line": queue[0].scale_line})
             ctx.set(dut.beats.payload, beats[0] if offered_beat else 0)
 
             read = ready and ctx.get(dut.operands.enable)
@@ -292,6 +304,7 @@ def test_bytes_of_any_tile(seed, tokens, m):
     config = MIXED.replace(formats=("fp16", "int8"), tile=Tile(tokens=tokens, rows=4, depth=4,
                                                                groups=2))
     sizes = [(m, int(rng.integers(1, 10)), k) for k in (1, 8, 9, 16, 17, 45)]
+    sizes += [(1, 40, 3), (m, 30, 1)]       # many blocks in the drain, each with its scales
     run(rng, config, list(jobs(rng, config, sizes)))
 
 

@@ -8,10 +8,19 @@ import pytest
 
 from logicpim.driver.kernel import Job, Kernels
 from logicpim.driver.memory import Memory, load
+from logicpim.sim.model.device import ReferenceDevice
 from logicpim.sim.model.gemm import gemm
 from logicpim.sim.verilog import VerilatorDevice
 from logicpim.spec.config import Tile
-from logicpim.spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
+from logicpim.spec.isa import (
+    BYTE_FORMATS,
+    WEIGHT_FORMATS,
+    Buffer,
+    Format,
+    Instruction,
+    Opcode,
+    Status,
+)
 from logicpim.spec.presets import PRESETS
 
 SMALL = PRESETS["small"]
@@ -86,6 +95,32 @@ def test_any_patterns(device, seed, inputs, weights, rounds):
         wrong = np.argwhere(y != expected)
         assert not wrong.size, (tempers, k, output, wrong[0], x[wrong[0][0]], w[wrong[0][1]],
                                 hex(y[tuple(wrong[0])]), hex(expected[tuple(wrong[0])]))
+
+
+@pytest.mark.parametrize("weights", WEIGHT_FORMATS)
+def test_scales(device, seed, weights):
+    """GEMMs behind each other, with and without scales, against the reference device."""
+    rng = np.random.default_rng(seed)
+    golden, programs = ReferenceDevice(CONFIG), []
+    lines = rng.integers(0, 256, (CONFIG.input_lines, CONFIG.line_bytes)).astype(np.uint8)
+    scales = rng.normal(0, 1, (4, CONFIG.line_bytes // 4)).astype("<f4")
+    lines[-4:] = scales.view(np.uint8)
+    for target in (device, golden):
+        data = np.random.default_rng(seed).integers(0, 256, 1 << 14).astype(np.uint8)
+        target.dram(0)[:data.size] = data
+        target.write_buffer(0, Buffer.INPUT, 0, lines)
+    for index in range(12):
+        programs.append(Instruction(
+            Opcode.GEMM, tag=index, weight_format=weights, output_format=Format.FP32,
+            m=int(rng.integers(1, 20)), n=int(rng.integers(1, 40)), k=int(rng.integers(1, 30)),
+            address=int(rng.integers(9)), scaled=int(rng.integers(4) > 0),
+            scale_line=CONFIG.input_lines - 4, result_line=20 * index))
+    done = [target.execute({0: programs}) for target in (device, golden)]
+    assert done[0] == done[1] and all(d.status == Status.OK for d in done[0][0])
+    size = CONFIG.line_bytes * 20 * 12
+    y = [target.read_buffer(0, Buffer.TEMP, 0, size) for target in (device, golden)]
+    written = y[1].reshape(-1, 4).any(axis=1)
+    assert (y[0].reshape(-1, 4)[written] == y[1].reshape(-1, 4)[written]).all()
 
 
 @pytest.mark.parametrize("weights", WEIGHT_FORMATS)
