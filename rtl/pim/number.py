@@ -127,7 +127,7 @@ class Rounder(wiring.Component):
                                  + (kept[0] & (kept[1] | lost)))
         with m.If(infinite | great):
             m.d.comb += magnitude.eq(Mux(brain, *(INFINITY[f] for f in _OUTPUTS)))
-        with m.If(zero & ~infinite):
+        with m.If(zero):
             m.d.comb += magnitude.eq(0)
         with m.If(nan):
             m.d.comb += magnitude.eq(Mux(brain, *(NAN[f] for f in _OUTPUTS)))

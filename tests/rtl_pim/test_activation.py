@@ -146,7 +146,7 @@ def mode_of(function, source, result, gated):
 
 CASES = [  # config, lanes, rows, width, share of clocks in which reads and writes are served
     (SMALL, 1, 3, 9, (1.0, 1.0)), (SMALL, 2, 5, 17, (0.6, 0.6)), (SMALL, 4, 4, 22, (1.0, 1.0)),
-    (SMALL, 4, 3, 30, (1.0, 0.15)), (SMALL, 4, 1, 1, (0.3, 0.3)),
+    (SMALL, 4, 2, 80, (1.0, 0.1)), (SMALL, 4, 1, 1, (0.3, 0.3)),
     (SMALL.replace(tile=Tile(tokens=1, rows=4, depth=4)), 4, 3, 6, (0.7, 0.7)),
     (SMALL.replace(tile=Tile(tokens=4, rows=4, depth=16), temp_buffer_bytes=16384,
                    input_buffer_bytes=8192), 2, 6, 40, (0.7, 0.7)),

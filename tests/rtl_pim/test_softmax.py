@@ -30,16 +30,17 @@ def bits_of(values, fmt):
 
 
 def scores(rng, fmt, shape, spread=4.0):
-    """Rows of moderate numbers, of any finite ones, with infinities, with NaN."""
+    """Rows of moderate numbers, of any finite ones, with infinities, with NaN, of -infinity."""
     rows = bits_of(rng.normal(0, spread, shape), fmt)
     any_ = rng.integers(0, 1 << functions.SHAPES[fmt].bits, shape, dtype=np.uint64).astype(
         rows.dtype)
     x = functions.decode(any_, fmt)
     any_ = np.where(x.nan | x.infinite, 0, any_)
-    kind = rng.integers(0, 5, (shape[0], 1))
+    kind = rng.integers(0, 6, (shape[0], 1))
     special = bits_of([np.inf, np.nan, -np.nan, -np.inf, -0.0], fmt)[rng.integers(0, 5, shape)]
     rows = np.where(kind == 1, any_, rows)
-    rows = np.where((kind == 2) & (rng.random(shape) < 0.7), bits_of([-np.inf], fmt), rows)
+    chosen = (kind == 2) & (rng.random(shape) < 0.7) | (kind == 4)
+    rows = np.where(chosen, bits_of([-np.inf], fmt), rows)
     return np.where((kind == 3) & (rng.random(shape) < 1 / shape[1]), special, rows).astype(
         any_.dtype)
 
@@ -169,7 +170,7 @@ def job_of(bits, *, source, result, lines, scale=1.0, length=None, causal=False,
 
 CASES = [  # config, lanes, rows, width, share of clocks in which reads and writes are served
     (SMALL, 1, 3, 9, (1.0, 1.0)), (SMALL, 2, 5, 17, (0.6, 0.6)), (SMALL, 4, 4, 40, (1.0, 1.0)),
-    (SMALL, 4, 3, 30, (1.0, 0.15)), (SMALL, 4, 1, 1, (0.3, 0.3)),
+    (SMALL, 4, 2, 80, (1.0, 0.1)), (SMALL, 4, 1, 1, (0.3, 0.3)),
     (SMALL.replace(tile=Tile(tokens=1, rows=4, depth=4)), 4, 3, 6, (0.7, 0.7)),
     (SMALL.replace(tile=Tile(tokens=4, rows=4, depth=16), temp_buffer_bytes=16384,
                    input_buffer_bytes=8192), 2, 6, 40, (0.7, 0.7)),
