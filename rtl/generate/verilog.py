@@ -30,6 +30,14 @@ _ZEROES = r"""\g<0>`ifndef SYNTHESIS
 `endif
 """
 
+# The register that holds what a memory read has none either; unknown until the first read, it
+# would make a simulation with unknowns doubt what hangs on a queue's payload and its valid.
+_READ = re.compile(r"^  reg (?:\[\d+:0\] )?(\w+);\n(?=  always @\(posedge clk\))", re.MULTILINE)
+_READ_ZERO = r"""\g<0>`ifndef SYNTHESIS
+  initial \1 = 0;
+`endif
+"""
+
 # Yosys asks one select bit in each arm: asking the lower ones too, no two arms overlap.
 _OVERLAP = re.compile(r"(?<=  )(\d+'b\?*1)(\?+):")
 
@@ -110,7 +118,8 @@ def _simple_names(verilog: str) -> str:
 
 def _polish(module: str, shared: bool) -> str:
     """Contents for memories, exclusive arms of a case; shared modules are kept out of inlining."""
-    module = _MEMORY.sub(_ZEROES, module).replace(" // synopsys parallel_case\n", "\n")
+    module = _READ.sub(_READ_ZERO, _MEMORY.sub(_ZEROES, module))
+    module = module.replace(" // synopsys parallel_case\n", "\n")
     module = _OVERLAP.sub(lambda m: m[1] + "0" * len(m[2]) + ":", module)
     if shared:
         module = _INPUT.sub(_KEPT, module)
