@@ -53,7 +53,7 @@ class Activation(wiring.Component):
     done : Out, in the clock that writes the last cell
 
     A cell of ``rows`` elements each ``rows / lanes`` clocks, if gated one clock more, while
-    reads and writes are granted; about 40 clocks more for each group of tokens.
+    reads and writes are granted; 37 clocks more for each group of tokens.
     """
 
     def __init__(self, config: Config, *, lanes: int = 1, source_lines: int | None = None,

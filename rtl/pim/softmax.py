@@ -73,7 +73,7 @@ class Softmax(wiring.Component):
     done : Out, a pulse when all of a job is done
 
     ``lanes`` elements a clock and pass while reads and writes are granted: ``lanes / 3`` results
-    a clock; about 70 clocks more for each group of tokens.
+    a clock; 65 clocks more for each group of tokens.
     Source of the structure: Duplex (MICRO 2024), VII-E.
     """
 
