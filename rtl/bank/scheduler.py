@@ -24,9 +24,9 @@ class Scheduler(wiring.Component):
     slots the first belongs to the stream, the second to the host. An activate that the stream
     needs and could make but for its rank keeps the host's activates and refresh out of that rank.
 
-    The stream is evicted from a bundle only while it has no credit: for a refresh that has waited
-    as long as it may at once, for a waiting host after as many such clocks as opening the row
-    again costs.
+    The stream is evicted from a bundle only while it has no credit, or while its row at hand is in
+    a bundle that is refreshed: for a refresh that has waited as long as it may at once, for a
+    waiting host after as many clocks without credit as opening the row again costs.
 
     Parameters
     ----------
@@ -108,6 +108,10 @@ class Scheduler(wiring.Component):
         starved = Signal(range(gaps.reopen + 1))
         waits = agent.here.valid & ~agent.go
         m.d.sync += starved.eq(Mux(~waits, 0, starved + (starved != gaps.reopen)))
+        # Refresh of a rank waits for all its bundles: also for the one that the stream has opened
+        # ahead, if the one before it is refresh's already.
+        held = Signal()
+        m.d.comb += held.eq(agent.here.valid & refresh.owned.bit_select(agent.here.bundle, 1))
         for b, machine in enumerate(self._machines):
             here = agent.here.valid & (agent.here.bundle == b)
             ahead = agent.ahead.valid & (agent.ahead.bundle == b)
@@ -123,8 +127,8 @@ class Scheduler(wiring.Component):
                              machine.refresh_due.eq(refresh.due[b]),
                              machine.refresh_done.eq(refresh.done[b])]
             m.d.comb += [
-                machine.evict.eq(waits & (machine.refresh_wants
-                                          | (machine.host_wants & (starved == gaps.reopen)))),
+                machine.evict.eq(((waits | held) & machine.refresh_wants)
+                                 | (waits & machine.host_wants & (starved == gaps.reopen))),
                 refresh.owned[b].eq(machine.owner == Owner.REFRESH),
                 refresh.free[b].eq(machine.owner == Owner.FREE),
                 refresh.freed[b].eq(machine.freed),

@@ -77,8 +77,10 @@ class Gaps:
         self.host_column = max(1, t.clocks(max(t.nCCDS, t.nBL)))
         self.host_group = max(1, t.clocks(t.nCCDL))
         # A write after a read waits for the data: host accesses then complete in order.
-        self.read_write = max(t.clocks(t.nCL + t.nBL + t.nRTW - t.nCWL), self.read_latency + 1)
-        self.write_read = t.clocks(t.nCWL + t.nBL + max(t.nWTRS, t.nWTRL))
+        column = t.clocks(max(t.nCCDS, t.nCCDL))
+        self.read_write = max(t.clocks(t.nCL + t.nBL + t.nRTW - t.nCWL), self.read_latency + 1,
+                              column)
+        self.write_read = max(t.clocks(t.nCWL + t.nBL + max(t.nWTRS, t.nWTRL)), column)
         self.refresh_interval = t.nREFI // t.CK_PER_CLOCK
         #: What closing a row and opening it again costs: waiting longer than this never pays.
         self.reopen = self.read_pre[0] + self.pre_act[0] + self.act_column[0]
@@ -194,7 +196,7 @@ class RankTimers(wiring.Component):
         m.submodules.bundles = bundles = Timer(longest)
         for unit, after_host, after_bundle in (
                 (near, host_any, bundle_any),
-                (bundles, host_window if stagger else host_any, gaps.part_to_part)):
+                (bundles, max(host_any, host_window * stagger), gaps.part_to_part)):
             load(m, unit, self.refresh, gaps.refresh_to_any)
             load(m, unit, self.host, after_host)
             load(m, unit, self.bundle, after_bundle)
