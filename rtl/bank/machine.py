@@ -55,6 +55,7 @@ class BundleMachine(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
+        self.share_key = config.digest
         org = config.dram
         lanes, row = org.bundle_banks, max(1, ceil_log2(org.rows))
         self.parts = org.parts if config.stagger else 1

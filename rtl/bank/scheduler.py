@@ -5,6 +5,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
+from logicpim.rtl.generate.share import shared
 from logicpim.rtl.signatures import Activity, column_command, row_command
 from logicpim.spec.config import Config
 from logicpim.spec.dram import DramCommand
@@ -60,10 +61,12 @@ class Scheduler(wiring.Component):
         m.submodules.stream_timers = self._path = PathTimers(config, host=False)
         self._machines, self._banks, self._ranks = [], [], []
         for b in range(org.bundles):
-            m.submodules[f"bundle{b}"] = machine = BundleMachine(config)
+            m.submodules[f"bundle{b}"] = machine = shared(
+                BundleMachine(config), "bundle_machine")
             self._machines.append(machine)
             for lane in range(org.bundle_banks):
-                m.submodules[f"bank{b}_{lane}"] = bank = BankTimers(config)
+                m.submodules[f"bank{b}_{lane}"] = bank = shared(
+                    BankTimers(config), "bank_timers")
                 self._banks.append(bank)
         for r in range(org.ranks):
             m.submodules[f"rank{r}"] = rank = RankTimers(config)

@@ -127,6 +127,7 @@ class BankTimers(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
+        self.share_key = config.digest
         super().__init__()
 
     def elaborate(self, platform):
