@@ -3,6 +3,7 @@
 
 import dataclasses
 import enum
+import gc
 import hashlib
 import re
 from contextlib import contextmanager
@@ -142,8 +143,10 @@ def _quick():
 
     Memory contents that are all zero are left out: :mod:`.verilog` has a loop for them. The
     search for combinational loops is left to Verilator and Yosys, which read all that is
-    generated.
+    generated. Nor does the collector look again and again at millions of objects in use.
     """
+    collects = gc.isenabled()
+    gc.disable()
     emit_memory, search = rtlil.ModuleEmitter.emit_memory, Netlist.check_comb_cycles
 
     def emit_unless_zero(self, index, cell):
@@ -156,6 +159,8 @@ def _quick():
         yield
     finally:
         rtlil.ModuleEmitter.emit_memory, Netlist.check_comb_cycles = emit_memory, search
+        if collects:
+            gc.enable()
 
 
 def share_key(component):
