@@ -6,8 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from logicpim.sim.model import arithmetic as rule
 from logicpim.sim.model.gemm import gemm
-from logicpim.spec.isa import Format
+from logicpim.spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
 
 V = Fraction(1, 1 << 24)
 
@@ -89,3 +90,70 @@ def test_against_binary64(stimulus):
     error = np.abs(gemm(x, w, 8, Format.FP32).view(np.float32) - a @ b.T)
     assert (error <= 7.8e-6 * sizes.sum(axis=-1) + 1.1e-7 * largest).all()
     assert error.max() > 0
+
+
+def numbers(bits, fmt):
+    """Exact values of finite patterns."""
+    operand = rule.decode(bits, fmt)
+    return [Fraction(-int(s) if sign else int(s)) * Fraction(2) ** (int(e) - 137)
+            for sign, e, s in zip(operand.sign, operand.exponent, operand.significand,
+                                  strict=True)]
+
+
+def bound_of_any_format(x, w, depth, weights):
+    """The exact sum and the bound, where operands may be BF16 and weights anything."""
+    least = Fraction(1, 1 << 126)
+
+    def counted(value):
+        return max(abs(value), least) if value else value
+    sizes = [abs(a * b) for a, b in zip(x, w, strict=True)]
+    largest = [counted(a) * counted(b) for a, b in zip(x, w, strict=True)]
+    beats = range(0, len(x), depth)
+    lanes, last = (8, 3) if weights in BYTE_FORMATS else (4, 2)
+    roundings = (-(-len(beats) // lanes) + last) * V
+    truncation = (depth - 1) * sum(max(largest[k:k + depth]) for k in beats) / (1 << 26)
+    exact = sum(a * b for a, b in zip(x, w, strict=True))
+    return exact, (roundings / (1 - roundings) * sum(sizes) + truncation
+                   + Fraction(len(beats), 1 << 150))
+
+
+def patterns(rng, count, fmt, temper):
+    """Finite patterns: any number, small ones, or subnormals with a few that bring them up."""
+    bits = rng.integers(0, 256 if fmt in BYTE_FORMATS else 1 << 16, count)
+    if fmt == Format.BF16:
+        exponent = {"any": rng.integers(64, 190, count), "low": rng.integers(0, 4, count),
+                    "mixed": rng.choice([0, 0, 0, 1, 120, 180], count)}[temper]
+        bits = bits & 0x807F | exponent << 7
+    bits = bits.astype(np.uint8 if fmt in BYTE_FORMATS else np.uint16)
+    operand = rule.decode(bits, fmt)
+    return np.where(operand.exponent == rule.SPECIAL, 0, bits).astype(bits.dtype)
+
+
+@pytest.mark.parametrize("weights", WEIGHT_FORMATS)
+@pytest.mark.parametrize("temper, others", [("any", "any"), ("low", "mixed"), ("mixed", "mixed")])
+def test_other_formats(seed, weights, temper, others):
+    """BF16 operands with subnormals and products that underflow, against weights of each format."""
+    rng = np.random.default_rng(seed)
+    for k in (1, 8, 77, 400):
+        for _ in range(8):
+            x = patterns(rng, k, Format.BF16, temper)
+            w = patterns(rng, k, weights, others)
+            exact, bound = bound_of_any_format(numbers(x, Format.BF16), numbers(w, weights), 8,
+                                               weights)
+            y, = gemm(x[None], w[None], 8, Format.FP32, inputs=Format.BF16,
+                      weights=weights).view(np.float32)[0].tolist()
+            assert abs(Fraction(y) - exact) <= bound
+
+
+def test_a_subnormal_that_leads_its_beat_needs_the_wider_bound():
+    """2**-133 times 2**127 has the exponent of 2**-126 times 2**127: what lies below is lost."""
+    x = np.array([0x0001] + 7 * [0x3F80], np.uint16)                 # 2**-133, seven times 1
+    w = np.array([0x7F00] + 7 * [(1 - 25 + 127) << 7 | 0x7F], np.uint16)
+    values = numbers(x, Format.BF16), numbers(w, Format.BF16)
+    exact, bound = bound_of_any_format(*values, 8, Format.BF16)
+    y, = gemm(x[None], w[None], 8, Format.FP32, inputs=Format.BF16,
+              weights=Format.BF16).view(np.float32)[0].tolist()
+    error = abs(Fraction(y) - exact)
+    sizes = [abs(a * b) for a, b in zip(*values, strict=True)]
+    narrow = 3 * V / (1 - 3 * V) * sum(sizes) + 7 * max(sizes) / (1 << 26)
+    assert narrow < error <= bound
