@@ -22,12 +22,13 @@ class Activity(enum.Enum, shape=3):
 
 def row_command(config: Config) -> data.StructLayout:
     """A slot of the row command bus. ``command`` is a :class:`~logicpim.spec.dram.DramCommand`;
-    for bundle commands ``bank`` is the bundle's index in the channel."""
+    for bundle commands ``bank`` is the bundle's index in the channel, and ``bank_group`` the part
+    of PART_ACT: a bundle may have more parts than there are groups."""
     org = config.dram
     return data.StructLayout({
         "command": unsigned(4),
         "rank": unsigned(max(1, ceil_log2(org.ranks))),
-        "bank_group": unsigned(max(1, ceil_log2(org.bank_groups))),
+        "bank_group": unsigned(max(1, ceil_log2(max(org.bank_groups, org.parts)))),
         "bank": unsigned(max(1, ceil_log2(max(org.banks_per_group, org.bundles)))),
         "row": unsigned(max(1, ceil_log2(org.rows))),
     })

@@ -343,17 +343,23 @@ class TraceChecker:
         at = held.where(FAW.first)
         weight = self.config.dram.bundle_banks * self.config.stagger
         at = np.repeat(at, np.where(held.is_bundle[at], weight, 1))
+        seconds, firsts = self._crowded(held, at, required)
+        # Activates of a PART_ACT follow it: a new command may come between old ones.
+        new = ~np.isin(seconds, self._crowded(held, at[~held.fresh[at]], required)[0])
+        self._report_each(FAW.name, self._meaning(FAW), held.trace, seconds[new], firsts[new],
+                          required)
+
+    def _crowded(self, held: _Commands, at: np.ndarray, required: int):
+        """Activates among ``at`` that come too soon, and those that they come too soon after."""
         if len(at) <= FAW.window:
-            return
+            return at[:0], at[:0]
         span = int(held.clock[-1] - held.clock[0]) + required + 1
         stamp = (held.rank * span + held.clock)[at]
         order = np.argsort(stamp, kind="stable")
         at, stamp = at[order], stamp[order]
         soon = stamp[FAW.window:] - stamp[:-FAW.window] < required
-        soon &= held.fresh[at[FAW.window:]] | held.fresh[at[:-FAW.window]]
         seconds, which = np.unique(at[FAW.window:][soon], return_index=True)
-        self._report_each(FAW.name, self._meaning(FAW), held.trace, seconds,
-                          at[:-FAW.window][soon][which], required)
+        return seconds, at[:-FAW.window][soon][which]
 
     @staticmethod
     def _meaning(constraint: Constraint) -> str:

@@ -158,6 +158,17 @@ def test_part_between():
         assert ("nRRDL" not in {v.constraint for v in checker.violations}) == legal
 
 
+@pytest.mark.parametrize("pieces", [[slice(None)], [slice(1), slice(1, None)]])
+def test_part_around_a_window(pieces):
+    """First and last activate of a window fed earlier than the one that makes it too many."""
+    trace = trace_of([PART, Record(FAR + 1, D.ACT, 0, 2, 3)])
+    checker = TraceChecker(STAGGERED, keep=10)
+    for piece in pieces:
+        checker.feed(trace[piece])
+    found = [v for v in checker.violations if v.constraint == FAW.name]
+    assert [v.distance for v in found] == [LAST]
+
+
 @pytest.mark.parametrize("host, bundle", [(D.RD, D.ALL_RD), (D.WR, D.ALL_RD), (D.WR, D.ALL_WR)])
 def test_paths_apart(host, bundle):
     """Switches separate the two paths: a bank and a bundle of a rank do not bind each other."""
