@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from logicpim.llm.checkpoint import tensor_shapes
 from logicpim.llm.config import load_config
+from logicpim.llm.decoder import KvCache
+from logicpim.llm.tensors import tensor_shapes
 
 BUNDLED = Path(__file__).resolve().parents[1] / "models" / "tiny-mixtral"
 
@@ -19,6 +20,45 @@ SHAPE = {"model_type": "mixtral", "vocab_size": 259, "hidden_size": 21, "interme
          "num_local_experts": 4, "num_experts_per_tok": 2, "rms_norm_eps": 1e-5,
          "max_position_embeddings": 64, "hidden_act": "silu", "eos_token_id": 258,
          "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}
+
+
+class Golden:
+    """A prompt of a tiny model and what transformers makes of it; see make_family_goldens.py."""
+
+    def __init__(self, row, logits):
+        self.row, self.logits = row, logits
+
+    def forced(self, model, experts):
+        """Logits of each position, the golden tokens fed."""
+        prompt, tokens = self.row["prompt_token_ids"], self.row["token_ids"]
+        cache = KvCache(model.config, len(prompt) + len(tokens))
+        ids, steps = model.start(prompt, cache, experts), []
+        for token in tokens:
+            steps.append(model.forward(ids, cache, experts))
+            ids = [token]
+        return np.array(steps)
+
+    def error(self, steps):
+        """Of the logits that are known."""
+        return np.abs(steps[self.row["logit_positions"]] - self.logits).max()
+
+    def judge(self, steps):
+        """Logits no further off than transformers' in FP16, tokens equal where its are."""
+        best, row = steps.argmax(axis=-1), self.row
+        assert self.error(steps) <= row["error_16"]
+        assert all(mine == exact for mine, exact, half in zip(
+            best, row["token_ids"], row["token_ids_16"], strict=True) if exact == half)
+
+
+@pytest.fixture(scope="session")
+def goldens():
+    """Reads what is known of a tiny model's folder: a list of Golden."""
+    def read(folder):
+        with np.load(folder / "logits.npz") as packed:
+            logits = packed["logits"]
+        rows = json.loads((folder / "golden.json").read_text())["prompts"]
+        return [Golden(*pair) for pair in zip(rows, logits, strict=True)]
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,14 @@ from .. import __version__
 from ..spec.errors import LogicPimError
 from .io import Parser, listing
 
-COMMANDS = ("generate", "run", "bench", "check-trace")
+COMMANDS = ("generate", "run", "inspect", "bench", "check-trace")
 
 EPILOG = """\
 examples
   logicpim generate --config channel -o out       write the Verilog of one channel
   logicpim run models/tiny-mixtral --prompt "In the beginning" --backend verilator
                                                   decode text, the experts on the RTL
+  logicpim inspect mixtral-8x7b --batch 32        its operations, sizes and Op/B
   logicpim bench gemm --m 8 --n 1024 --k 4096     measure one kernel on the RTL
 
 Every command takes --json (one object on stdout), shows progress on stderr, and ends with a

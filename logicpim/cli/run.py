@@ -11,8 +11,9 @@ from ..driver.experts import ExpertRunner, place_experts
 from ..driver.report import cost, placements
 from ..llm.checkpoint import Checkpoint
 from ..llm.config import load_config
-from ..llm.mixtral import Mixtral
+from ..llm.decoder import Model
 from ..llm.tokenizer import Tokenizer
+from ..spec.errors import ModelError
 from .io import (
     Progress,
     add_bundles_option,
@@ -29,9 +30,10 @@ from .io import (
 from .trace import add_trace_option, check_trace, write_trace
 
 EPILOG = """\
-MODEL_DIR is an ordinary Hugging Face folder of a Mixtral: config.json, model.safetensors (or an
-index of several files) in FP16, BF16 or FP32, tokenizer.json. The products of the experts run on
-Logic-PIM with FP16 operands and FP32 results; all else runs in numpy in float32.
+MODEL_DIR is an ordinary Hugging Face folder of one of the families of docs/models.md: config.json,
+model.safetensors (or an index of several files) in FP16, BF16 or FP32, tokenizer.json. The products
+of the experts run on Logic-PIM with FP16 operands and FP32 results; all else, and all of a model
+without experts, runs in numpy in float32.
 
 what the keys mean
   matches_reference     every logit equals that of the reference backend, bit for bit (--check);
@@ -54,8 +56,11 @@ def add_parser(subparsers):
     p = subparsers.add_parser(
         "run", help="decode text with the experts on Logic-PIM", epilog=EPILOG,
         description="Decode text greedily, the experts' matrix products on Logic-PIM.")
-    p.add_argument("model", type=Path, metavar="MODEL_DIR", help="Hugging Face folder of a Mixtral")
-    p.add_argument("--prompt", required=True, metavar="TEXT", help="text to continue")
+    p.add_argument("model", type=Path, metavar="MODEL_DIR", help="Hugging Face folder")
+    prompt = p.add_mutually_exclusive_group(required=True)
+    prompt.add_argument("--prompt", metavar="TEXT", help="text to continue")
+    prompt.add_argument("--prompt-ids", type=_ids, metavar="IDS",
+                        help="token ids to continue, as in 5,17,3; needs no tokenizer")
     p.add_argument("--tokens", type=whole(1), default=64, metavar="N",
                    help="tokens to decode (default: %(default)s)")
     p.add_argument("--backend", choices=BACKENDS, default="verilator",
@@ -83,8 +88,8 @@ def run(args) -> dict:
     check_trace(args)
     progress("reading the model")
     model_config = load_config(args.model)
-    tokenizer = Tokenizer(args.model, model_config.vocab_size)
-    prompt = tokenizer.encode(args.prompt)
+    words = _Words(args, model_config.vocab_size)
+    prompt = words.prompt
     checkpoint = Checkpoint(args.model, model_config)
     check_length(model_config, len(prompt), args.tokens)
     bundles = bundles_of(args, config)
@@ -92,7 +97,7 @@ def run(args) -> dict:
     rounded = sorted(checkpoint.formats - {"F16"})
     if rounded:
         progress.note(f"the experts' weights are {', '.join(rounded)}: rounded to FP16")
-    model = Mixtral(model_config, checkpoint)
+    model = Model(model_config, checkpoint)
     check = args.backend != "reference" if args.check is None else args.check
 
     def loading(done, layers):
@@ -106,13 +111,13 @@ def run(args) -> dict:
                      else None)
         decoder = Decoder(model, experts, reference)
         progress.clear()
-        ids, text, decoding = [], "", time.perf_counter()
+        ids, text, now, decoding = [], "", "", time.perf_counter()
         stop = () if args.ignore_eos else model_config.eos_ids
         for token, _ in decoder.greedy(prompt, args.tokens, stop):
-            say(args, "" if ids else args.prompt)
+            say(args, "" if ids else words.start)
             ids.append(token)
             shown = ids[:-1] if token in stop else ids
-            now = tokenizer.continuation(prompt, shown)
+            now = words.continuation(shown)
             if not now.endswith("\N{REPLACEMENT CHARACTER}"):  # the first bytes of a character
                 say(args, now[len(text):])
                 text = now
@@ -124,7 +129,7 @@ def run(args) -> dict:
     progress.clear()
     total = experts.total()
     return {
-        "prompt": args.prompt, "prompt_token_ids": prompt, "text": now, "token_ids": ids,
+        "prompt": words.start, "prompt_token_ids": prompt, "text": now, "token_ids": ids,
         "backend": args.backend, "config": config.name, "channels": config.channels,
         "matches_reference": True if args.backend == "reference" else decoder.matches,
         "rounded_to_fp16": rounded,
@@ -134,6 +139,31 @@ def run(args) -> dict:
         "decode_s": decoding,
         "wall_s": time.perf_counter() - begun,
     }
+
+
+def _ids(text: str) -> list[int]:
+    """An argument type: token ids with commas between them."""
+    try:
+        return [whole(0)(part) for part in text.split(",")]
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"must be token ids with commas between them, not {text!r}") from None
+
+
+class _Words:
+    """The prompt as ids, and ids as text; ids stand for themselves where the prompt was ids."""
+
+    def __init__(self, args, vocab_size):
+        if args.prompt is None:
+            self.prompt, self.start = args.prompt_ids, " ".join(map(str, args.prompt_ids))
+            self.continuation = lambda ids: "".join(f" {i}" for i in ids)
+            if max(self.prompt) >= vocab_size:
+                raise ModelError(f"token {max(self.prompt)} of --prompt-ids is unknown to the "
+                                 f"model: it has {vocab_size}")
+        else:
+            tokenizer = Tokenizer(args.model, vocab_size)
+            self.prompt, self.start = tokenizer.encode(args.prompt), args.prompt
+            self.continuation = lambda ids: tokenizer.continuation(self.prompt, ids)
 
 
 def show(result: dict, args) -> None:

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..llm.config import ModelConfig
-from ..llm.graph import Operation, step
-from ..llm.mixtral import KvCache, Mixtral
+from ..llm.decoder import KvCache, Model
+from ..llm.graph import Batch, Operation, operations, step
 from ..spec.errors import ModelError
 from .experts import ExpertRunner
 
 
 def check_length(config: ModelConfig, prompt: int, tokens: int) -> int:
-    """Length of the whole sequence. Raises ModelError if the model was made for less."""
-    length = prompt + tokens
-    if length > config.max_positions:
-        raise ModelError(f"{prompt} prompt tokens and {tokens} more are {length}; the model was "
-                         f"made for {config.max_positions}: ask for fewer")
+    """Length of what the decoder sees. Raises ModelError if the model was made for less."""
+    length = tokens + 1 if config.encoder else prompt + tokens
+    if max(length, prompt) > config.max_positions:
+        raise ModelError(f"{prompt} prompt tokens and {tokens} more are {prompt + tokens}; the "
+                         f"model was made for {config.max_positions}: ask for fewer")
     return length
 
 
@@ -28,7 +28,7 @@ class Decoder:
 
     Parameters
     ----------
-    model : Mixtral
+    model : Model
     experts : ExpertRunner
     reference : ExpertRunner or None
         If given, the whole decoder runs again with it, on its own KV cache and the same tokens,
@@ -42,7 +42,7 @@ class Decoder:
         What has run so far, by phase: ``prefill`` and ``decode``.
     """
 
-    model: Mixtral
+    model: Model
     experts: ExpertRunner
     reference: ExpertRunner | None = None
     matches: bool | None = None
@@ -60,18 +60,27 @@ class Decoder:
 
         Raises ModelError where the model cannot do it.
         """
-        length = check_length(self.config, len(prompt), tokens)
+        config = self.config
+        length = check_length(config, len(prompt), tokens)
         runners = [r for r in (self.experts, self.reference) if r is not None]
-        caches = [KvCache(self.config, length) for _ in runners]
-        ids = list(prompt)
+        caches = [KvCache(config, length) for _ in runners]
+        self.experts.phase, source = "prefill", len(prompt) if config.encoder else 0
+        seen = len(self.experts.routed)
+        with np.errstate(all="ignore"):  # judged by the logits
+            ids = [self.model.start(list(prompt), cache, runner)
+                   for runner, cache in zip(runners, caches, strict=True)][0]
+        if source:
+            self.operations["prefill"] += operations(
+                config, [Batch(sequences=1, tokens=source)], self.experts.routed[seen:],
+                encoder=True)
         for index in range(tokens):
             past, seen = caches[0].length, len(self.experts.routed)
             self.experts.phase = "decode" if index else "prefill"
-            with np.errstate(all="ignore"):  # judged by the logits
+            with np.errstate(all="ignore"):
                 logits = [self.model.forward(ids, cache, runner)
                           for runner, cache in zip(runners, caches, strict=True)]
             self.operations[self.experts.phase] += step(
-                self.config, len(ids), past, self.experts.routed[seen:])
+                config, len(ids), past, self.experts.routed[seen:], source)
             if self.reference is not None:
                 equal = np.array_equal(logits[0].view(np.uint32), logits[1].view(np.uint32))
                 self.matches = equal and self.matches is not False

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The experts of a Mixtral on Logic-PIM: their matrices in DRAM, their products on the device."""
+"""The experts of a model on Logic-PIM: their matrices in DRAM, their products on the device."""
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 
-from ..llm.checkpoint import EXPERT_MATRICES, Checkpoint, expert_name
+from ..llm.checkpoint import Checkpoint
 from ..llm.config import ModelConfig
-from ..llm.mixtral import combine, silu
+from ..llm.decoder import combine
+from ..llm.ops import activate
+from ..llm.tensors import matrix_shape
 from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import CapacityError, ModelError
@@ -19,31 +22,30 @@ from .stats import Stats
 
 def place_experts(config: Config, model: ModelConfig, bundles: int = 1
                   ) -> dict[tuple[int, int], dict[str, Matrix]]:
-    """Room for the matrices w1, w3 and w2 of each (layer, expert).
+    """Room for the matrices of each (layer, expert): w1, where it is gated w3, and w2.
 
     Each is dealt over ``bundles`` memory spaces, those of one expert over the same; the experts
     of a layer take the sets of spaces in turn. Raises CapacityError where the DRAM is too small.
     """
     memory, placed = Memory(config), {}
-    wide, hidden = model.intermediate_size, model.hidden_size
     try:
-        for layer, expert in np.ndindex(model.layers, model.experts):
+        for layer, expert in product(model.expert_layers, range(model.experts)):
             space = expert * bundles % config.dram.bundles
             placed[layer, expert] = {
-                name: memory.place(*((hidden, wide) if name == "w2" else (wide, hidden)), space,
+                name: memory.place(*matrix_shape(model.expert, model.hidden_size, name), space,
                                    bundles=bundles)
-                for name in EXPERT_MATRICES}
+                for name in model.expert.matrices}
     except CapacityError as error:
         raise CapacityError(f"the experts do not fit the DRAM of {config.name}: {error}") from None
     return placed
 
 
 class ExpertRunner:
-    """Callable as :data:`~logicpim.llm.mixtral.Experts`: runs a layer's experts on a device.
+    """Callable as :data:`~logicpim.llm.decoder.Experts`: runs a layer's experts on a device.
 
     For each layer it groups the tokens by expert and runs W1 and W3 of all chosen experts in one
-    program, ``silu(g) * u`` in numpy float32, then W2 of all in another. Operands are rounded to
-    FP16, results come back as FP32.
+    program, biases and activation in numpy float32, then W2 of all in another. Operands are rounded
+    to FP16, results come back as FP32.
 
     Parameters
     ----------
@@ -61,7 +63,8 @@ class ExpertRunner:
     phase : str
         What is going on, as :attr:`stats` shall tell it.
     stats : dict of (str, str) to Stats
-        What the products cost so far, by phase and matrices: ``w1, w3`` or ``w2``.
+        What the products cost so far, by phase and matrices: ``w1, w3`` (``w1`` if
+        not gated) or ``w2``.
     routed : list of int
         Tokens of each chosen expert, in the order of the calls.
     """
@@ -74,12 +77,14 @@ class ExpertRunner:
         self.stats: dict[tuple[str, str], Stats] = defaultdict(Stats)
         self.routed: list[int] = []
         self._kernels = Kernels(device)
+        self._expert = config.expert
         self._matrices = place_experts(device.config, config, bundles)
-        for layer in range(config.layers):
+        self._biases = {at: checkpoint.expert_biases(*at) for at in self._matrices}
+        for layer in config.expert_layers:
             progress(layer, config.layers)
             for expert in range(config.experts):
                 for name, matrix in self._matrices[layer, expert].items():
-                    values = checkpoint.float16(expert_name(layer, expert, name))
+                    values = checkpoint.expert16(layer, expert, name)
                     load(device, matrix, values.view(np.uint16))
         progress(config.layers, config.layers)
 
@@ -92,7 +97,8 @@ class ExpertRunner:
 
     def __call__(self, layer: int, x: np.ndarray, indices: np.ndarray, weights: np.ndarray
                  ) -> np.ndarray:
-        chosen = [int(e) for e in np.unique(indices)]
+        chosen = [int(e) for e in np.unique(indices[indices >= 0])]
+        before, after = self._expert.matrices[:-1], self._expert.matrices[-1]
         operands: dict[tuple, np.ndarray] = {}
         jobs = []
         for expert in chosen:
@@ -100,15 +106,24 @@ class ExpertRunner:
             # Experts that serve the same tokens share one array, and so the device's copy of it.
             x_bits = operands.setdefault(tuple(tokens), to_fp16(x[tokens], layer))
             matrices = self._matrices[layer, expert]
-            jobs.append(Job(x_bits, (matrices["w1"], matrices["w3"])))
+            jobs.append(Job(x_bits, tuple(matrices[name] for name in before)))
             self.routed.append(len(tokens))
-        gate_up = self._kernels.run(jobs, stats=self.stats[self.phase, "w1, w3"])
-        inner = [silu(g.view(np.float32)) * u.view(np.float32) for g, u in gate_up]
-        jobs = [Job(to_fp16(h, layer), (self._matrices[layer, expert]["w2"],))
+        first = self._kernels.run(jobs, stats=self.stats[self.phase, ", ".join(before)])
+        inner = [activate(self._expert, *(self._biased(layer, expert, name, y)
+                                          for name, y in zip(before, ys, strict=True)))
+                 for expert, ys in zip(chosen, first, strict=True)]
+        jobs = [Job(to_fp16(h, layer), (self._matrices[layer, expert][after],))
                 for expert, h in zip(chosen, inner, strict=True)]
-        down = self._kernels.run(jobs, stats=self.stats[self.phase, "w2"])
-        results = {e: y.view(np.float32) for e, (y,) in zip(chosen, down, strict=True)}
+        down = self._kernels.run(jobs, stats=self.stats[self.phase, after])
+        results = {e: self._biased(layer, e, after, y)
+                   for e, (y,) in zip(chosen, down, strict=True)}
         return combine(x, indices, weights, results)
+
+    def _biased(self, layer: int, expert: int, name: str, y: np.ndarray) -> np.ndarray:
+        """FP32 results of a matrix as numbers, plus its bias if it has one."""
+        bias = self._biases[layer, expert].get(name)
+        values = y.view(np.float32)
+        return values if bias is None else values + bias
 
 
 def to_fp16(x: np.ndarray, layer: int) -> np.ndarray:

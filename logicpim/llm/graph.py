@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One step of a Mixtral as a list of operations: sizes, work, memory traffic and Op/B of each.
+"""A pass of a model as a list of operations: sizes, work, memory traffic and Op/B of each.
 
-Bytes count each operand and result once, two bytes an element, as an FP16 device moves them.
+Bytes count each operand and result once, two bytes an element, as an FP16 device moves them;
+:attr:`Operation.weight_bits` says where weights take less.
 """
 
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .config import ModelConfig
+from .kinds import Attention, Block, Mlp, ModelConfig, Moe
 
 ELEMENT_BYTES = 2
+STORED_BITS = {"each": 16.0, "packed": 16.0, "mxfp4": 4.25}
+"""Bits of an expert's weight as the checkpoint holds it: MXFP4 has 8 bits of scale for 32."""
 
 
 class Place(enum.StrEnum):
@@ -22,7 +25,7 @@ class Place(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """``calls`` equal operations of a step.
+    """``calls`` equal operations of a pass.
 
     Parameters
     ----------
@@ -33,9 +36,11 @@ class Operation:
         GEMM sizes: tokens or queries, output rows, reduction. ``k`` is 0 where nothing is reduced
         over a second operand: then ``m * n`` elements are worked on.
     calls : int
-        Equal operations in the step: layers, heads, experts.
+        Equal operations in the pass: layers, heads, experts.
     element_ops : int
         Operations on each element where ``k`` is 0.
+    weight_bits : float
+        Bits of an element of the second operand.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Operation:
     k: int = 0
     calls: int = 1
     element_ops: int = 1
+    weight_bits: float = 8.0 * ELEMENT_BYTES
 
     @property
     def flops(self) -> int:
@@ -54,8 +60,9 @@ class Operation:
     @property
     def bytes(self) -> int:
         """Bytes that all calls read and write."""
-        operands = (self.m + self.n) * self.k or self.m * self.n
-        return self.calls * ELEMENT_BYTES * (operands + self.m * self.n)
+        operands = ELEMENT_BYTES * (self.m * self.k or self.m * self.n)
+        weights = round(self.n * self.k * self.weight_bits / 8)
+        return self.calls * (operands + weights + ELEMENT_BYTES * self.m * self.n)
 
     @property
     def op_b(self) -> float:
@@ -63,9 +70,33 @@ class Operation:
         return self.flops / self.bytes
 
 
-def step(config: ModelConfig, tokens: int, past: int,
-         expert_tokens: Sequence[int]) -> list[Operation]:
-    """Operations of one forward pass, in the order of the data.
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """``sequences`` equal sequences of a pass.
+
+    Parameters
+    ----------
+    sequences, tokens, past : int
+        How many, tokens of each in this pass, and those in its KV cache before.
+    source : int
+        Tokens that the encoder read, where there is one.
+    """
+
+    sequences: int
+    tokens: int
+    past: int = 0
+    source: int = 0
+
+
+def even(tokens: int, experts: int, top_k: int) -> list[int]:
+    """Tokens of each chosen expert of a layer if all experts are chosen as often as can be."""
+    each, more = divmod(tokens * top_k, experts)
+    return [n for n in [each + 1] * more + [each] * (experts - more) if n]
+
+
+def step(config: ModelConfig, tokens: int, past: int, expert_tokens: Sequence[int],
+         source: int = 0) -> list[Operation]:
+    """Operations of one pass of one sequence through the decoder, in the order of the data.
 
     Parameters
     ----------
@@ -73,34 +104,135 @@ def step(config: ModelConfig, tokens: int, past: int,
         Tokens of this pass, and those in the KV cache before it.
     expert_tokens : list of int
         Tokens of each expert that was chosen at all, over all layers.
+    source : int
+        Tokens that the encoder read, where there is one.
     """
-    c, layers, context = config, config.layers, past + tokens
-    xpu, pim = Place.XPU, Place.LOGIC_PIM
-    hidden, heads = c.hidden_size, c.heads * c.head_dim
+    batch = Batch(sequences=1, tokens=tokens, past=past, source=source)
+    return operations(config, [batch], expert_tokens)
 
-    def op(name, place=xpu, *, m=tokens, n, k=0, calls=layers, element_ops=1):
-        return Operation(name=name, place=place, m=m, n=n, k=k, calls=calls,
-                         element_ops=element_ops)
 
-    routed = [m for m in sorted(set(expert_tokens)) if m]
-    count = {m: sum(1 for value in expert_tokens if value == m) for m in routed}
-    return [
-        op("norms", n=hidden, calls=2 * layers + 1, element_ops=4),
-        op("attention q, k, v", n=heads + 2 * c.kv_heads * c.head_dim, k=hidden),
-        op("attention rotary", n=heads + c.kv_heads * c.head_dim, element_ops=3),
-        op("attention scores", m=c.group * tokens, n=context, k=c.head_dim,
-           calls=layers * c.kv_heads),
-        op("attention softmax", m=c.heads * tokens, n=context, element_ops=4),
-        op("attention values", m=c.group * tokens, n=c.head_dim, k=context,
-           calls=layers * c.kv_heads),
-        op("attention output", n=hidden, k=heads),
-        op("router", n=c.experts, k=hidden),
-        *(op("expert w1, w3", pim, m=m, n=c.intermediate_size, k=hidden, calls=2 * count[m])
-          for m in routed),
-        *(op("expert SiLU gate", m=m, n=c.intermediate_size, calls=count[m], element_ops=5)
-          for m in routed),
-        *(op("expert w2", pim, m=m, n=hidden, k=c.intermediate_size, calls=count[m])
-          for m in routed),
-        op("expert combine", m=c.top_k * tokens, n=hidden, element_ops=2),
-        op("language-model head", m=1, n=c.vocab_size, k=hidden, calls=1),
-    ]
+def operations(config: ModelConfig, batches: Sequence[Batch],
+               expert_tokens: Sequence[int] | None = None, *, encoder: bool = False,
+               stored: bool = False) -> list[Operation]:
+    """Operations of one pass of all batches together, in the order of the data.
+
+    Parameters
+    ----------
+    expert_tokens : list of int or None
+        Tokens of each expert that was chosen at all, over all layers; None for :func:`even`.
+    encoder : bool
+        The pass through the encoder, and of its result into keys and values, instead of the
+        decoder's.
+    stored : bool
+        Count weights as the checkpoint holds them, not as FP16.
+    """
+    side = config.blocks[:config.encoder] if encoder else config.blocks[config.encoder:]
+    return _Graph(config, batches, STORED_BITS[config.storage] if stored else 16.0).run(
+        side, expert_tokens, encoder)
+
+
+class _Graph:
+    """Operations of a pass; ``op`` makes one with ``tokens`` of all sequences as M."""
+
+    def __init__(self, config, batches, expert_bits):
+        self.config, self.batches, self.expert_bits = config, batches, expert_bits
+        self.tokens = sum(b.sequences * b.tokens for b in batches)
+
+    def op(self, name, calls, *, n, m=None, k=0, element_ops=1, place=Place.XPU, bits=16.0):
+        return Operation(name=name, place=place, m=self.tokens if m is None else m, n=n, k=k,
+                         calls=calls, element_ops=element_ops, weight_bits=bits)
+
+    def run(self, blocks, expert_tokens, encoder):
+        config, hidden = self.config, self.config.hidden_size
+        norms = sum(3 if b.cross else 2 for b in blocks) + 1
+        rows = [self.op("norms", norms, n=hidden, element_ops=4)]
+        for block, layers in _kinds(blocks, lambda b: (b.attention, b.cross)):
+            rows += self.attention(block.attention, layers)
+            if block.cross:
+                rows += self.cross(block.cross, layers)
+        for block, layers in _kinds(blocks, lambda b: b.ffn):
+            if isinstance(block.ffn, Mlp):
+                rows += self.ffn("feed-forward", block.ffn, self.tokens, layers)
+            else:
+                rows += self.moe(block.ffn, layers, expert_tokens)
+        if encoder:
+            cross = config.blocks[config.encoder].cross
+            width = cross.kv_heads * (cross.head_dim + cross.value_dim)
+            return [*rows, self.op("cross-attention k, v", config.layers - config.encoder,
+                                   n=width, k=hidden)]
+        last = sum(b.sequences for b in self.batches)
+        return [*rows, self.op("language-model head", 1, m=last, n=config.vocab_size, k=hidden)]
+
+    def attention(self, a: Attention, layers):
+        hidden = self.config.hidden_size
+        queries = a.heads * (a.latent.plain_dim + a.latent.rope_dim if a.latent else a.head_dim)
+        if m := a.latent:
+            into = m.query_rank or hidden
+            if m.query_rank:
+                yield self.op("attention latent q", layers, n=into, k=hidden)
+            yield self.op("attention q", layers, n=queries, k=into)
+            yield self.op("attention latent k, v", layers, n=a.head_dim, k=hidden)
+            yield self.op("attention q to latent", layers * a.heads, n=m.rank, k=m.plain_dim)
+        else:
+            yield self.op("attention q, k, v", layers, n=queries + a.cached, k=hidden)
+        if a.rope:
+            yield self.op("attention rotary", layers, n=(a.heads + a.kv_heads) * a.rope.dim,
+                          element_ops=3)
+        for batch in self.batches:
+            context = batch.past + batch.tokens
+            if a.window:
+                context = min(context, a.window + batch.tokens - 1)
+            yield from self.core("attention", a, layers, batch, context)
+        if m:
+            yield self.op("attention values of latent", layers * a.heads, n=m.value_dim, k=m.rank)
+        yield self.op("attention output", layers, n=hidden,
+                      k=a.heads * (m.value_dim if m else a.value_dim))
+
+    def core(self, name, a, layers, batch, context):
+        calls = layers * batch.sequences
+        rows = a.group * batch.tokens
+        yield self.op(f"{name} scores", calls * a.kv_heads, m=rows, n=context, k=a.head_dim)
+        yield self.op(f"{name} softmax", calls, m=a.heads * batch.tokens, n=context,
+                      element_ops=4)
+        yield self.op(f"{name} values", calls * a.kv_heads, m=rows, n=a.value_dim, k=context)
+
+    def cross(self, a, layers):
+        hidden = self.config.hidden_size
+        yield self.op("cross-attention q", layers, n=a.heads * a.head_dim, k=hidden)
+        for batch in self.batches:
+            yield from self.core("cross-attention", a, layers, batch, batch.source)
+        yield self.op("cross-attention output", layers, n=hidden, k=a.heads * a.value_dim)
+
+    def ffn(self, name, mlp: Mlp, tokens, calls, place=Place.XPU, bits=16.0):
+        hidden, first = self.config.hidden_size, mlp.matrices[:-1]
+        yield self.op(f"{name} {', '.join(first)}", calls * len(first), m=tokens, n=mlp.width,
+                      k=hidden, place=place, bits=bits)
+        yield self.op(f"{name} activation", calls, m=tokens, n=mlp.width, element_ops=5)
+        yield self.op(f"{name} w2", calls, m=tokens, n=hidden, k=mlp.width, place=place,
+                      bits=bits)
+
+    def moe(self, moe: Moe, layers, expert_tokens):
+        yield self.op("router", layers, n=moe.experts, k=self.config.hidden_size)
+        if expert_tokens is None:
+            expert_tokens = even(self.tokens, moe.experts, moe.top_k) * layers
+        rows = [row for m in sorted(set(expert_tokens)) if m for row in self.ffn(
+            "expert", moe.expert, m, sum(1 for t in expert_tokens if t == m), Place.LOGIC_PIM,
+            self.expert_bits)]
+        for kind in range(3):  # the first matrices of all, the activations, the last ones
+            yield from rows[kind::3]
+        if moe.shared:
+            yield from self.ffn("shared expert", moe.shared, self.tokens, layers)
+        yield self.op("expert combine", layers, m=moe.top_k * self.tokens,
+                      n=self.config.hidden_size, element_ops=2)
+
+
+def _kinds(blocks: Sequence[Block], key) -> list[tuple[Block, int]]:
+    """One block of each kind, in the order they come, and how many there are."""
+    found: list[list] = []
+    for block in blocks:
+        same = next((entry for entry in found if key(entry[0]) == key(block)), None)
+        if same:
+            same[1] += 1
+        else:
+            found.append([block, 1])
+    return [(block, count) for block, count in found]

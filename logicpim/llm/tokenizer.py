@@ -22,7 +22,7 @@ class Tokenizer:
         self._path = folder / "tokenizer.json"
         self._vocab_size = vocab_size
         if not self._path.exists():
-            raise ModelError(f"{self._path} is missing")
+            raise ModelError(f"{self._path} is missing: fetch it, or give token ids")
         try:
             self._tokenizer = _Tokenizer.from_file(str(self._path))
         except Exception as error:  # the library raises bare Exception

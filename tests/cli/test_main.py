@@ -31,7 +31,8 @@ def test_version(logicpim):
     (["bench"], ["KERNEL"]),
     (["bench", "gemm", "--n", "1", "--k", "1"], ["--m"]),
     (["bench", "gemm", "--ch", "1"], []),
-    (["run"], ["MODEL_DIR", "--prompt"]),
+    (["run"], ["MODEL_DIR"]),
+    (["run", "here"], ["--prompt", "--prompt-ids"]),
     (["run", "here", "--prompt", "x", "--tokens", "0"], ["--tokens", "'0'"]),
     (["run", "here", "--prompt", "x", "--backend", "fpga"], ["fpga", "verilator"]),
 ])

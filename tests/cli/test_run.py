@@ -1,6 +1,7 @@
 """``logicpim run`` on the reference: golden tokens, what is printed, one line for what is wrong."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +68,30 @@ def test_rounding_is_said(run, make_model):
     assert "rounded to FP16" in result.err
 
 
+FAMILIES = Path(__file__).resolve().parents[1] / "llm" / "families"
+
+
+@pytest.mark.parametrize("name", ["gpt_oss", "opt", "nllb-moe"])
+def test_prompt_ids(logicpim, name):
+    golden = json.loads((FAMILIES / name / "golden.json").read_text())["prompts"][0]
+    ids = golden["prompt_token_ids"]
+    result = logicpim("run", FAMILIES / name, "--prompt-ids", ",".join(map(str, ids)),
+                      "--tokens", 5, "--backend", "reference", "--ignore-eos", "--json").json
+    assert result["prompt_token_ids"] == ids and result["token_ids"] == golden["token_ids"][:5]
+    assert result["text"] == "".join(f" {i}" for i in result["token_ids"])
+    assert {row["where"] for row in result["placements"]} == (
+        {"xPU"} if name == "opt" else {"xPU", "Logic-PIM"})
+
+
+def test_wrong_prompt_ids(logicpim):
+    for ids, words in (("5,x", ["token ids", "'5,x'"]), ("", ["token ids"]),
+                       ("5,131", ["token 131", "has 131"])):
+        logicpim("run", FAMILIES / "mixtral", "--prompt-ids", ids).refused(*words)
+    logicpim("run", FAMILIES / "mixtral", "--prompt-ids", ",".join(["5"] * 90), "--tokens", 9,
+             "--backend", "reference").refused("90 prompt tokens and 9 more are 99", "96")
+    logicpim("run", FAMILIES / "mixtral", "--prompt", "a").refused("tokenizer.json is missing")
+
+
 def test_missing_folder(run):
     run("nowhere").refused("nowhere is not a folder", "config.json")
 
@@ -87,7 +112,7 @@ def no_tokenizer(folder):
 @pytest.mark.parametrize("damage, words", [
     (broken_json, ["config.json", "not valid JSON"]),
     (truncated, ["model.safetensors is truncated", "fetch it again"]),
-    (no_tokenizer, ["tokenizer.json is missing"]),
+    (no_tokenizer, ["tokenizer.json is missing", "token ids"]),
 ])
 def test_damaged(run, make_model, damage, words):
     folder = make_model()
@@ -98,7 +123,7 @@ def test_damaged(run, make_model, damage, words):
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"model_type": "llama"}, ["model_type 'llama'", "mixtral"]),
+    ({"model_type": "bloom"}, ["model_type 'bloom'", "mixtral"]),
     ({"hidden_size": 22}, ["has shape [259, 21], [259, 22] was expected"]),
     ({"num_hidden_layers": 3}, ["tensor model.layers.2.", "missing"]),
 ])

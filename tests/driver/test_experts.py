@@ -8,7 +8,8 @@ from logicpim.driver.experts import ExpertRunner
 from logicpim.driver.report import placements
 from logicpim.llm.checkpoint import Checkpoint
 from logicpim.llm.config import load_config
-from logicpim.llm.mixtral import Mixtral, NumpyExperts, route
+from logicpim.llm.decoder import Model, NumpyExperts
+from logicpim.llm.routers import route
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.errors import CapacityError, ModelError
 from logicpim.spec.presets import PRESETS
@@ -24,7 +25,7 @@ def opened(folder):
 
 def run(experts, x, config, seed):
     gate = np.random.default_rng(seed).standard_normal((config.hidden_size, config.experts))
-    return experts(1, x, *route(x, gate.astype(np.float32), config.top_k))
+    return experts(1, x, *route(config.moe, x @ gate.astype(np.float32)))
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_batch_changes_no_bit_of_a_product(make_model, x, seed):
     config, checkpoint = opened(make_model())
     runner = ExpertRunner(ReferenceDevice(CHANNEL), config, checkpoint)
     gate = np.random.default_rng(seed).standard_normal((config.hidden_size, config.experts))
-    indices, weights = route(x, gate.astype(np.float32), config.top_k)
+    indices, weights = route(config.moe, x @ gate.astype(np.float32))
     whole = runner(0, x, indices, weights)
     for t in range(len(x)):
         assert np.array_equal(runner(0, x[t:t + 1], indices[t:t + 1], weights[t:t + 1])[0],
@@ -98,7 +99,7 @@ def test_lockstep(make_model, kind, matches):
     config, checkpoint = opened(make_model())
     runners = [ExpertRunner(device(SMALL), config, checkpoint)
                for device in (kind, ReferenceDevice)]
-    decoder = Decoder(Mixtral(config, checkpoint), *runners)
+    decoder = Decoder(Model(config, checkpoint), *runners)
     assert len(list(decoder.greedy([1, 2, 3], 5))) == 5
     assert decoder.matches is matches
 
@@ -106,7 +107,7 @@ def test_lockstep(make_model, kind, matches):
 def test_decoder(make_model):
     config, checkpoint = opened(make_model())
     runner = ExpertRunner(ReferenceDevice(SMALL), config, checkpoint)
-    decoder = Decoder(Mixtral(config, checkpoint), runner)
+    decoder = Decoder(Model(config, checkpoint), runner)
     tokens = [token for token, _ in decoder.greedy([1, 2, 3], 6)]
     assert decoder.matches is None and len(tokens) == 6
     again = [token for token, _ in decoder.greedy([1, 2, 3], 6, stop=(tokens[2],))]
@@ -118,7 +119,7 @@ def test_decoder(make_model):
 def test_placements(make_model):
     config, checkpoint = opened(make_model())
     runner = ExpertRunner(ReferenceDevice(SMALL), config, checkpoint)
-    decoder = Decoder(Mixtral(config, checkpoint), runner)
+    decoder = Decoder(Model(config, checkpoint), runner)
     list(decoder.greedy([1, 2, 3], 4))
     rows = placements(SMALL, decoder.operations, runner.stats)
     pim = {(r["phase"], r["operation"]): r for r in rows if r["where"] == "Logic-PIM"}
@@ -133,9 +134,9 @@ def test_placements(make_model):
 
 def test_logits_that_are_no_numbers(make_model):
     def edit(tensors):
-        tensors["model.norm.weight"][0] = np.inf
-    config, checkpoint = opened(make_model(edit=edit))
-    decoder = Decoder(Mixtral(config, checkpoint),
+        tensors["model.norm.weight"][:] = 3e38
+    config, checkpoint = opened(make_model(edit=edit, dtype=np.float32))
+    decoder = Decoder(Model(config, checkpoint),
                       ExpertRunner(ReferenceDevice(SMALL), config, checkpoint))
     with pytest.raises(ModelError, match="not all finite"):
         list(decoder.greedy([1], 1))

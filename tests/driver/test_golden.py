@@ -9,7 +9,7 @@ from logicpim.driver.decode import Decoder
 from logicpim.driver.experts import ExpertRunner
 from logicpim.llm.checkpoint import Checkpoint
 from logicpim.llm.config import load_config
-from logicpim.llm.mixtral import Mixtral
+from logicpim.llm.decoder import Model
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.presets import PRESETS
 
@@ -22,7 +22,7 @@ def decoder(bundled_model):
     config = load_config(bundled_model)
     checkpoint = Checkpoint(bundled_model, config)
     runner = ExpertRunner(ReferenceDevice(PRESETS["channel"]), config, checkpoint)
-    return Decoder(Mixtral(config, checkpoint), runner)
+    return Decoder(Model(config, checkpoint), runner)
 
 
 @pytest.mark.parametrize("name", ["answered", "beginning", "behold", "elders", "grace",

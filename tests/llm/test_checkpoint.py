@@ -6,8 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from logicpim.llm.checkpoint import Checkpoint, tensor_shapes
+from logicpim.llm.checkpoint import Checkpoint
 from logicpim.llm.config import load_config
+from logicpim.llm.tensors import tensor_shapes
 from logicpim.spec.errors import ModelError
 
 NORM = "model.norm.weight"
@@ -52,13 +53,13 @@ def test_bf16(make_model):
     assert checkpoint.formats == {"BF16"}
     for name, values in held.items():
         assert np.array_equal(checkpoint.float32(name), values.astype(np.float32))
-        assert np.array_equal(checkpoint.float16(name), values.astype(np.float16))
+    assert np.array_equal(checkpoint.expert16(1, 2, "w3"), held[EXPERT].astype(np.float16))
 
 
 def test_float32_is_rounded_for_logic_pim_only(make_model):
     checkpoint = opened(make_model(dtype=np.float32))
     assert checkpoint.formats == {"F32"}
-    exact, rounded = checkpoint.float32(EXPERT), checkpoint.float16(EXPERT)
+    exact, rounded = checkpoint.float32(EXPERT), checkpoint.expert16(1, 2, "w3")
     assert rounded.dtype == np.float16 and np.any(rounded != exact)
     assert np.array_equal(rounded, exact.astype(np.float16))
 
@@ -66,8 +67,8 @@ def test_float32_is_rounded_for_logic_pim_only(make_model):
 def test_beyond_fp16(make_model):
     def edit(tensors):
         tensors[EXPERT][0, 0] = 70000
-    with pytest.raises(ModelError, match=f"{EXPERT}.*65504"):
-        opened(make_model(dtype=np.float32, edit=edit)).float16(EXPERT)
+    with pytest.raises(ModelError, match="w3 of expert 2 in layer 1.*65504"):
+        opened(make_model(dtype=np.float32, edit=edit)).expert16(1, 2, "w3")
 
 
 def test_tied_needs_no_head(make_model):

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``logicpim inspect``: the operations of a model with their sizes, bytes, FLOPs and Op/B."""
+
+from pathlib import Path
+
+from ..llm.checkpoint import Checkpoint, has_tensors
+from ..llm.config import load_config
+from ..llm.graph import ELEMENT_BYTES, STORED_BITS, Batch, Operation, operations
+from ..llm.kinds import ModelConfig
+from ..llm.presets import PRESETS, preset
+from ..llm.tensors import parameters
+from ..spec.errors import ModelError
+from .io import add_json_option, count, table, whole
+
+EPILOG = f"""\
+MODEL is a model folder, a config.json alone, or one of
+  {', '.join(list(PRESETS)[:8])},
+  {', '.join(list(PRESETS)[8:])}.
+In a folder with a checkpoint every tensor is looked for too.
+
+stages
+  prefill   B sequences of --lin tokens each, read at once
+  decode    one new token for each of B sequences with --context tokens before it
+  mixed     the decode stage of B sequences together with the prefill of one more
+A model with an encoder reads --lin tokens there, also in prefill, and --context tokens are those
+that the decoder has made. All experts of a layer are taken to be chosen equally often.
+
+what the keys mean
+  parameters    total, active (used by one token), experts (all of them), one_expert
+  weight_bytes  of all parameters as they are stored
+  kv_bytes_per_token  what a token keeps in the cache, in FP16; windows are not counted
+  operations    one row for each: part (encoder or decoder), operation, where (as `logicpim run`
+                places it), m, n, k, calls, flops, bytes (operands, weights as stored, and results,
+                each once), op_b
+
+examples
+  logicpim inspect mixtral-8x7b --batch 32 --context 2048
+  logicpim inspect models/tiny-mixtral --stage prefill --lin 128
+  logicpim inspect gpt-oss-120b --stage mixed --batch 64 --lin 1024 --json
+"""
+
+
+def add_parser(subparsers):
+    """Add ``inspect``."""
+    p = subparsers.add_parser(
+        "inspect", help="show a model's operations with M, N, K, bytes, FLOPs and Op/B",
+        epilog=EPILOG, description="Show the operations of one pass of a model.")
+    p.add_argument("model", metavar="MODEL", help="folder, config.json or name of a model")
+    p.add_argument("--stage", choices=("prefill", "decode", "mixed"), default="decode",
+                   help="what the pass does (default: %(default)s)")
+    p.add_argument("--batch", type=whole(1), default=1, metavar="B",
+                   help="sequences (default: %(default)s)")
+    p.add_argument("--lin", type=whole(1), default=512, metavar="L",
+                   help="tokens of a prompt (default: %(default)s)")
+    p.add_argument("--context", type=whole(0), metavar="C",
+                   help="tokens before the new one (default: those of the prompt)")
+    add_json_option(p)
+    p.set_defaults(run=run, show=show)
+    return p
+
+
+def load(name: str) -> tuple[ModelConfig, str]:
+    """A model by folder, file or name, and where its sizes are from."""
+    path = Path(name)
+    if not path.exists():
+        return preset(name), PRESETS[name].source
+    config = load_config(path)
+    if path.is_dir() and has_tensors(path):
+        Checkpoint(path, config)
+    return config, str(path)
+
+
+def passes(config: ModelConfig, stage: str, batch: int, lin: int, context: int
+           ) -> list[tuple[str, Operation]]:
+    """Operations of a stage, each with the part of the model; see the help of the command."""
+    source = lin if config.encoder else 0
+    longest = max(lin if stage != "decode" or source else 0,
+                  context + 1 if stage != "prefill" else 0)
+    if longest > config.max_positions:
+        raise ModelError(f"{longest} tokens are more than the {config.max_positions} that the "
+                         f"model was made for: ask for fewer (--lin, --context)")
+    new = {"prefill": batch, "decode": 0, "mixed": 1}[stage]
+    batches, rows = [], []
+    if stage != "prefill":
+        batches.append(Batch(sequences=batch, tokens=1, past=context, source=source))
+    if new and config.encoder:
+        read = [Batch(sequences=new, tokens=lin)]
+        rows += [("encoder", o) for o in operations(config, read, encoder=True, stored=True)]
+        batches.append(Batch(sequences=new, tokens=1, source=lin))
+    elif new:
+        batches.append(Batch(sequences=new, tokens=lin))
+    return rows + [("decoder", o) for o in operations(config, batches, stored=True)]
+
+
+def run(args) -> dict:
+    """The keys of the JSON object."""
+    config, source = load(args.model)
+    context = args.context
+    if context is None:
+        context = 0 if config.encoder else args.lin
+    found = parameters(config)
+    rows = [{"part": part, "operation": o.name, "where": str(o.place), "m": o.m, "n": o.n, "k": o.k,
+             "calls": o.calls, "flops": o.flops, "bytes": o.bytes, "op_b": o.op_b}
+            for part, o in passes(config, args.stage, args.batch, args.lin, context)]
+    flops, moved = (sum(row[key] for row in rows) for key in ("flops", "bytes"))
+    bits = STORED_BITS[config.storage]
+    return {
+        "model": args.model, "source": source, "family": config.family, "stage": args.stage,
+        "batch": args.batch, "lin": args.lin, "context": context,
+        "layers": config.layers, "expert_layers": len(config.expert_layers),
+        "hidden_size": config.hidden_size, "vocab_size": config.vocab_size,
+        "experts": config.experts, "top_k": config.top_k,
+        "expert_width": config.intermediate_size,
+        "expert_matrices": len(config.expert.matrices) if config.expert else 0,
+        "parameters": {"total": found.total, "active": found.active, "experts": found.experts,
+                       "one_expert": found.one_expert},
+        "weight_bytes": round(ELEMENT_BYTES * (found.total - found.experts)
+                              + found.experts * bits / 8),
+        "kv_bytes_per_token": ELEMENT_BYTES * sum(
+            block.attention.cached for block in config.blocks[config.encoder:]),
+        "operations": rows, "flops": flops, "bytes": moved, "op_b": flops / moved,
+    }
+
+
+def show(result: dict, args) -> None:
+    """Print the model in a few lines, and the table."""
+    sizes = result["parameters"]
+    print(f"{result['model']} ({result['family']}; {result['source']})")
+    print(f"{result['layers']} layers of {result['hidden_size']}, vocabulary "
+          f"{result['vocab_size']:,}; {sizes['total'] / 1e9:.3g} billion parameters, "
+          f"{sizes['active'] / 1e9:.3g} used by a token; {count(result['weight_bytes'])} bytes")
+    if result["experts"]:
+        print(f"{result['expert_layers']} layers with {result['experts']} experts of "
+              f"{result['expert_matrices']} matrices, {result['expert_width']} wide, "
+              f"{result['top_k']} for a token")
+    print(f"{count(result['kv_bytes_per_token'])} bytes of KV cache for a token\n")
+    shape = {"prefill": f"{result['batch']} x {result['lin']} tokens",
+             "decode": f"{result['batch']} x 1 token after {result['context']}",
+             "mixed": f"{result['batch']} x 1 token after {result['context']} and 1 x "
+                      f"{result['lin']} tokens"}[result["stage"]]
+    rows = [["encoder " * (r["part"] == "encoder") + r["operation"], r["where"],
+             *(count(r[key] or None) for key in ("m", "n", "k", "calls", "flops", "bytes")),
+             f"{r['op_b']:.2f}"] for r in result["operations"]]
+    rows.append(["all", "-", "-", "-", "-", "-", count(result["flops"]), count(result["bytes"]),
+                 f"{result['op_b']:.2f}"])
+    print(f"{result['stage']}: {shape}")
+    print(table(["operation", "where", "M", "N", "K", "calls", "FLOPs", "bytes", "Op/B"], rows),
+          end="")
