@@ -3,7 +3,7 @@
 
 from logicpim import __version__
 from logicpim.spec.config import Config
-from logicpim.spec.device import Counter, Region
+from logicpim.spec.device import Counter, LaneRegister, Region
 from logicpim.spec.dram import DramCommand
 from logicpim.spec.isa import (
     FIELDS,
@@ -16,7 +16,7 @@ from logicpim.spec.isa import (
 )
 
 _ENUMS = {"OPCODE": Opcode, "FORMAT": Format, "BUFFER": Buffer, "STATUS": Status,
-          "REGION": Region, "COUNTER": Counter, "DRAM": DramCommand}
+          "REGION": Region, "COUNTER": Counter, "LANE_REGISTER": LaneRegister, "DRAM": DramCommand}
 
 
 def sizes(config: Config) -> dict[str, int]:
@@ -69,13 +69,17 @@ def isa_manual() -> str:
     for title, kind in (("Formats", Format), ("Buffers", Buffer), ("Host regions", Region)):
         text += ["", f"## {title}", "", *_table(("Name", "Code"), ((e.name, e) for e in kind))]
     text += ["", "## Status of a completion", "",
-             "Checked in this order; the first that fails is the status, and the instruction "
-             "has no effect.", ""]
+             "Checked in this order up to RESULT_RANGE; the first that fails is the status, and the "
+             "instruction has no effect. DATA_ERROR comes with `ecc` alone.", ""]
     text += _table(("Status", "Code", "Meaning"), ((s.name, s, s.reason) for s in Status))
     text += ["", "## Counters", "",
              "Granule *i* of the register region reads counter *i*; a write to the region "
-             "clears all.", ""]
+             "clears all. Those of corrected and uncorrected parts stay 0 without `ecc`.", ""]
     text += _table(("Counter", "Index", "Counts"), ((c.name, c, c.meaning) for c in Counter))
+    text += ["", "## Lane registers", "",
+             f"With `lane_repair`, granule {LaneRegister.TEST} of the register region runs the lane "
+             f"test when it is written, and granules from {LaneRegister.GROUPS} on tell of each "
+             f"group of lanes: see `docs/integrity.md`."]
     return "\n".join(text) + "\n"
 
 
