@@ -77,9 +77,9 @@ def isa_manual() -> str:
              "clears all. Those of corrected and uncorrected parts stay 0 without `ecc`.", ""]
     text += _table(("Counter", "Index", "Counts"), ((c.name, c, c.meaning) for c in Counter))
     text += ["", "## Lane registers", "",
-             f"With `lane_repair`, granule {LaneRegister.TEST} of the register region runs the lane "
-             f"test when it is written, and granules from {LaneRegister.GROUPS} on tell of each "
-             f"group of lanes: see `docs/integrity.md`."]
+             f"With `lane_repair`, granule {LaneRegister.TEST} of the register region runs the "
+             f"lane test when it is written, and granules from {LaneRegister.GROUPS} on tell of "
+             f"each group of lanes: see `docs/integrity.md`."]
     return "\n".join(text) + "\n"
 
 
