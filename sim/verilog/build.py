@@ -22,6 +22,8 @@ from logicpim.rtl.generate.artefacts import FILE_LIST, WAIVER, artefacts, write_
 from logicpim.spec.config import Config
 from logicpim.spec.errors import ToolError
 
+from .lanes import with_lanes
+
 HARNESS = ("harness.cpp", "dram.h")
 LIBRARY = "channel.so"
 
@@ -75,6 +77,8 @@ def model_library(config: Config, top=None, note=None) -> Path:
         Told in a line of text what takes long; stderr by default.
     """
     note = note or _stderr
+    if top is None and config.lane_repair:
+        top = with_lanes(config)
     verilog = _verilog(config, top)
     key = _hash(*(path.read_bytes() for path in sorted(verilog.iterdir())
                   if path.suffix in (".v", ".h", ".vlt")),
