@@ -50,12 +50,14 @@ class LaneObserver(wiring.Component):
                         part = getattr(self, f"lanes_{link}")[first:first + size + 1]
                         m.d.comb += [lanes.eq(part), odd.eq(first & 1),
                                      there.eq((1 << size + 1) - 1)]
-        found = Const(0, dead_bits(self.config))
-        for lane in reversed(range(most)):
-            found = Mux(differ[lane], lane, found)
+        # The lowest 1 alone, then its number: nested choices would be as deep as a group is wide.
+        first = Signal(most)
+        weights = [sum(1 << lane for lane in range(most) if lane >> bit & 1)
+                   for bit in range(dead_bits(self.config))]
+        m.d.comb += first.eq(differ & ~(differ - 1))
         m.d.comb += differ.eq((lanes ^ expected(self.pattern, odd, most)) & there)
         m.d.sync += [self.bad.eq(differ.any()), self.many.eq((differ & (differ - 1)).any()),
-                     self.found.eq(found)]
+                     self.found.eq(Cat((first & weight).any() for weight in weights))]
         return m
 
 

@@ -67,9 +67,9 @@ class LanePort(wiring.Signature):
             "bad": In(1), "many": In(1), "found": In(dead_bits(config))})
 
 
-def expected(pattern: Value, first, lanes: int) -> Value:
-    """What lanes ``first`` and following carry under a pattern."""
-    return Cat((pattern[1] & ((first ^ lane) & 1)) ^ pattern[0] for lane in range(lanes))
+def expected(pattern: Value, odd, lanes: int) -> Value:
+    """What some lanes carry under a pattern; ``odd`` is 1 where the first has an odd number."""
+    return Cat((pattern[1] & (odd ^ (lane & 1))) ^ pattern[0] for lane in range(lanes))
 
 
 def _from_dead(dead: Value, size: int) -> Value:
