@@ -56,11 +56,3 @@ class FaultyLanes(wiring.Component):
             own = getattr(self, name)
             m.d.comb += own.eq(inner) if member.flow is Out else inner.eq(own)
         return m
-
-
-def with_lanes(config: Config):
-    """What makes a :class:`FaultyLanes`, named as a top is."""
-    def make():
-        return FaultyLanes(config)
-    make.__qualname__ = "faulty_lanes"
-    return make
