@@ -12,6 +12,8 @@ from logicpim.spec.ecc import PART_BITS
 from logicpim.spec.isa import Buffer, Instruction, Opcode, Status
 from logicpim.spec.presets import PRESETS
 
+pytestmark = pytest.mark.full
+
 CONFIG = PRESETS["small"].replace(ecc=True, lane_repair=True)
 GRANULES = CONFIG.dram.granules
 PARTS = CONFIG.word_bits // PART_BITS
@@ -131,13 +133,8 @@ def test_wrong_bits_at_rest(twins):
     for _ in range(2):
         statuses, counters = twins.run(WHOLE)
         assert statuses == [Status.OK] and counters["words_corrected"] == 300
-    store = Instruction(Opcode.STORE, address=512, length=30)
-    while store.address < 1024:
-        twins.run(store)
-        store = Instruction(Opcode.STORE, address=store.address + 30,
-                            length=min(30, 1024 - store.address - 30) or 1)
-        if store.address >= 1024:
-            break
+    for address in range(512, 1024, 32):
+        twins.run(Instruction(Opcode.STORE, address=address, length=32))
     assert not twins.device.wrong_granules(0) and twins.equal()
     assert not twins.run(WHOLE)[1]["words_corrected"]
 
@@ -220,7 +217,7 @@ def traffic(twins):
     answers, more = twins.host(False, np.arange(4))
     good = not errors and not more.any() and (answers == data).all()
     lines = rng.integers(0, 256, 4 * CONFIG.line_bytes, np.uint8)
-    lines[:64], lines[64:] = lines[:64] & 0, lines[64:]
+    lines[:CONFIG.word_bytes] = 0
     twins.device.write_buffer(0, Buffer.INPUT, 0, lines)
     words = len(lines) // CONFIG.word_bytes
     done = twins.device.execute({0: [
@@ -251,7 +248,6 @@ def test_a_dead_lane_of_each_group(twins):
     assert twins.device.test_lanes(0) == (0, 0)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("ecc", [True, False])
 def test_every_dead_lane(seed, ecc):
     """All lanes of all links, one by one, stuck at 0 and at 1."""
