@@ -180,7 +180,7 @@ class Channel(wiring.Component):
         m.d.comb += self.dram_path.eq(commands.path)
         source, ports, self._hold = data_bus, DataBus(self.config).members, None
         if self.config.lane_repair:
-            m.submodules.lanes = source = lanes = LogicLanes(self.config)
+            m.submodules.logic_lanes = source = lanes = LogicLanes(self.config)
             wiring.connect(m, data_bus, lanes.bus)
             ports, self._hold = lane_ports(self.config, logic=True), lanes.busy
             m.d.comb += [lanes.request.eq(host.lane_request), host.lane_done.eq(lanes.done),

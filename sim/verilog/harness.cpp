@@ -17,7 +17,7 @@ constexpr size_t CHECK = LOGICPIM_CHECK_BYTES, LANES = Dram::LANES;
 constexpr size_t MASK = (GRANULE + 7) / 8, INSTRUCTION = LOGICPIM_INSTRUCTION_BYTES;
 
 template <class Port> void set(Port& port, const void* data, size_t bytes) {
-    static_assert(sizeof(Port) <= 2 * WORD + 8, "a port, not a model");
+    static_assert(sizeof(Port) <= WORD + 8, "a port, not a model");
     std::memcpy(&port, data, std::min(bytes, sizeof(Port)));
 }
 template <class Port> void get(const Port& port, void* data, size_t bytes) {
