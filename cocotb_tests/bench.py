@@ -132,8 +132,7 @@ class Bench:
                      "host_req_mask", "host_resp_ready"):
             self._drive(name, 0)
         self._reads = self.dram.idle_reads()
-        self._drive("dram_bundle_rdata", self._reads[0])
-        self._drive("dram_host_rdata", self._reads[1])
+        self._drive_reads()
         self._drive("rst", 1)
         self.dut.clk.value = 0
         Clock(self.dut.clk, PERIOD_NS, unit="ns").start(start_high=False)
@@ -152,6 +151,7 @@ class Bench:
         await self.clocks(20)
         assert self.completions == self._expected
         assert not self.dram.faults, "\n".join(self.dram.faults[:10])
+        assert not self.dram.side_band, "check bits that are not those of their data"
         violations = check_trace(self.dram.trace, self.config, end_clock=2 * self.dram.clock)
         assert not violations, "\n".join(map(str, violations[:10]))
         self.dut._log.info("%d clocks, %d DRAM commands", self.dram.clock, len(self.dram.records))
@@ -290,20 +290,33 @@ class Bench:
         dram = self.dram
         # Garbage follows data; then it may stay.
         if dram.carrying or self._carried:
-            self._drive("dram_bundle_rdata", self._reads[0])
-            self._drive("dram_host_rdata", self._reads[1])
+            self._drive_reads()
         self._carried = bool(dram.carrying)
         slots = {}
         for bus, pair in self._slots.items():
             slots[bus] = [Slot(*(int(h.value) for h in handles)) if int(handles[0].value) else NOP
                           for handles in pair]
-        whole = self._value("dram_bundle_wdata") if dram.takes_bundle_wdata else 0
-        host, mask = ((self._value("dram_host_wdata"), self._value("dram_host_wmask"))
+        whole = self._written("bundle") if dram.takes_bundle_wdata else 0
+        host, mask = ((self._written("host"), self._value("dram_host_wmask"))
                       if dram.takes_host_wdata else (0, 0))
         self._reads = dram.step(slots["row"], slots["column"], self._value("dram_path"),
                                 whole, host, mask)
 
     _carried = False
+
+    def _drive_reads(self) -> None:
+        """The read data buses; what the model has above the data is the side band."""
+        for bus, value in zip(("bundle", "host"), self._reads, strict=True):
+            side, data = divmod(value, 1 << len(getattr(self.dut, f"dram_{bus}_rdata")))
+            self._drive(f"dram_{bus}_rdata", data)
+            if self.config.ecc:
+                self._drive(f"dram_{bus}_rcheck", side)
+
+    def _written(self, bus: str) -> int:
+        """What a write data bus carries, as the model takes it."""
+        data = self._value(f"dram_{bus}_wdata")
+        side = self._value(f"dram_{bus}_wcheck") if self.config.ecc else 0
+        return data | side << len(getattr(self.dut, f"dram_{bus}_wdata"))
 
     def _offer(self, port: _Driver, prefix: str, ready: str, stall: float):
         """Offer the head of the queue, once offered until taken; returns it when it is taken."""

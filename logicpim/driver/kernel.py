@@ -125,7 +125,7 @@ class Kernels:
         for channel, program in programs.items():
             for instruction, completion in zip(program, done[channel], strict=True):
                 if completion.status != Status.OK or completion.tag != instruction.tag:
-                    raise LogicPimError(f"channel {channel} refused {instruction}: "
+                    raise LogicPimError(f"channel {channel}, {instruction}: "
                                         f"{Status(completion.status).reason}")
         gained = []
         for channel in programs:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from .dram import TIMINGS, Organisation, Timing
+from .ecc import CHECK_BITS, PART_BITS
 from .errors import ConfigError
 from .isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
 
@@ -101,6 +102,12 @@ class Config:
         Instructions the queue holds.
     host_burst : int
         Host accesses to one open row served in a row before the row is closed.
+    ecc : bool
+        Whether stored words carry check bits: one wrong bit in 64 is corrected, two are detected.
+    lane_repair : bool
+        Whether the lanes of the DRAM's data buses come in groups with a spare lane and a test.
+    lane_group : int
+        Data lanes that share a spare lane.
     """
 
     name: str = "custom"
@@ -119,6 +126,9 @@ class Config:
     word_fifo: int = 16
     queue_depth: int = 8
     host_burst: int = 32
+    ecc: bool = False
+    lane_repair: bool = False
+    lane_group: int = 64
 
     def __post_init__(self):
         self.tile.check()
@@ -128,7 +138,8 @@ class Config:
         _power_of_two("word_fifo", self.word_fifo, 4, 256)
         _power_of_two("queue_depth", self.queue_depth, 2, 256)
         _power_of_two("host_burst", self.host_burst, 1, 1024)
-        for name in ("refresh", "stagger"):
+        _power_of_two("lane_group", self.lane_group, 8, 256)
+        for name in ("refresh", "stagger", "ecc", "lane_repair"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.refresh_kind not in ("bank", "all"):
@@ -225,6 +236,21 @@ class Config:
     @property
     def word_bytes(self) -> int:
         return self.word_bits // 8
+
+    @property
+    def check_bits(self) -> int:
+        """Check bits stored with a granule; 0 without ``ecc``."""
+        return self.granule_bits // PART_BITS * CHECK_BITS if self.ecc else 0
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of a granule in the DRAM."""
+        return self.granule_bits + self.check_bits
+
+    @property
+    def word_check_bits(self) -> int:
+        """Check bits stored with a bundle word."""
+        return self.dram.bundle_banks * self.check_bits
 
     @property
     def beat_bits(self) -> int:

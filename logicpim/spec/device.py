@@ -15,7 +15,8 @@ class Region(enum.IntEnum):
     """Address regions of the host port; an address counts granules within its region.
 
     In the buffers a line holds ``tile.tokens`` consecutive granules. In ``REGISTERS`` granule
-    ``i`` reads :class:`Counter` ``i``; any write there clears all counters.
+    ``i`` reads :class:`Counter` ``i``; any write there clears all counters, but for those of
+    :class:`LaneRegister`.
     """
 
     DRAM = 0
@@ -44,6 +45,10 @@ class Counter(enum.IntEnum):
     WORDS_WRITTEN = 9
     HOST_GRANULES = 10
     REFRESHES = 11
+    WORDS_CORRECTED = 12
+    WORDS_UNCORRECTED = 13
+    HOST_CORRECTED = 14
+    HOST_UNCORRECTED = 15
 
     @property
     def meaning(self) -> str:
@@ -64,9 +69,29 @@ _MEANINGS = {
     Counter.WORDS_WRITTEN: "bundle words written over the Logic-PIM path",
     Counter.HOST_GRANULES: "granules read or written over the xPU path",
     Counter.REFRESHES: "refresh commands",
+    Counter.WORDS_CORRECTED: "parts of 64 bits read over the Logic-PIM path with one wrong bit",
+    Counter.WORDS_UNCORRECTED: "parts read over the Logic-PIM path with more than one wrong bit",
+    Counter.HOST_CORRECTED: "parts of 64 bits read over the xPU path with one wrong bit",
+    Counter.HOST_UNCORRECTED: "parts read over the xPU path with more than one wrong bit",
 }
+ECC_COUNTERS = (Counter.WORDS_CORRECTED, Counter.WORDS_UNCORRECTED, Counter.HOST_CORRECTED,
+                Counter.HOST_UNCORRECTED)
+"""Always 0 where a configuration has no ``ecc``."""
 
 STALLS = tuple(c for c in Counter if c.name.startswith("STALL_"))
+
+
+class LaneRegister(enum.IntEnum):
+    """Granules of ``REGISTERS`` that a configuration with ``lane_repair`` has besides.
+
+    A write to ``TEST`` runs the lane test and is answered when that is over; a read has the
+    groups with one dead lane in bits 15:0 and those with more in bits 31:16. ``GROUPS + g`` reads
+    group ``g``: the lane that is left out in bits 15:0 (the spare, the last one, where no lane is
+    dead), in bit 16 whether a lane is dead, in bit 17 whether more than one is.
+    """
+
+    TEST = 64
+    GROUPS = 128
 
 
 class Device(abc.ABC):

@@ -46,7 +46,8 @@ class Buffer(enum.IntEnum):
 
 
 class Status(enum.IntEnum):
-    """How an instruction ended. Anything but OK means that it had no effect at all."""
+    """How an instruction ended. OK: as it should. DATA_ERROR: it ran, on words that the DRAM
+    did not keep. Anything else: it had no effect at all."""
 
     OK = 0
     BAD_OPCODE = 1
@@ -56,6 +57,7 @@ class Status(enum.IntEnum):
     DRAM_RANGE = 5
     SOURCE_RANGE = 6
     RESULT_RANGE = 7
+    DATA_ERROR = 8
 
     @property
     def reason(self) -> str:
@@ -72,6 +74,7 @@ _REASONS = {
     Status.DRAM_RANGE: "the DRAM words run past the end of their bundle or set of bundles",
     Status.SOURCE_RANGE: "the source lines run past the end of their buffer",
     Status.RESULT_RANGE: "the result lines run past the end of their buffer",
+    Status.DATA_ERROR: "it ran, but DRAM words that it read had more wrong bits than ECC corrects",
 }
 
 

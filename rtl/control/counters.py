@@ -5,11 +5,12 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from logicpim.rtl.signatures import Activity, GemmEvents
+from logicpim.rtl.signatures import Activity, EccEvents, GemmEvents
 from logicpim.spec.config import Config
-from logicpim.spec.device import Counter
+from logicpim.spec.device import ECC_COUNTERS, Counter
 
-# Clocks from the DRAM's data to the tile: I/O buffer, gearbox, landing queue, word register.
+# Clocks from the DRAM's data to the tile: I/O buffer, gearbox, landing queue, word register; a
+# decoder is one more.
 PIPELINE_AFTER_DRAM = 5
 
 
@@ -30,23 +31,27 @@ class Counters(wiring.Component):
     tile : In, what the tile did
     activity : In, what the DRAM controller does
     word_read, word_written, host_granule, refresh : In, event pulses
+    ecc : In(EccEvents) (``config.ecc``)
     clear : In, set all to zero
+    in_flight : Out(1), an instruction is
     values : Out
     """
 
     def __init__(self, config: Config):
         self.config = config
+        ecc = {"ecc": In(EccEvents(config))} if config.ecc else {}
         super().__init__({
             "accepted": In(1), "completed": In(1),
             "tile": In(GemmEvents()), "activity": In(Activity),
             "word_read": In(1), "word_written": In(1), "host_granule": In(1), "refresh": In(1),
-            "clear": In(1),
-            "values": Out(unsigned(64)).array(len(Counter)),
+            "clear": In(1), "in_flight": Out(1),
+            "values": Out(unsigned(64)).array(len(Counter)), **ecc,
         })
 
     def _delayed_activity(self, m: Module):
         activity = self.activity
-        for index in range(self.config.dram_timing.read_latency + PIPELINE_AFTER_DRAM):
+        latency = self.config.dram_timing.read_latency + self.config.ecc
+        for index in range(latency + PIPELINE_AFTER_DRAM):
             later = Signal(Activity, name=f"activity_{index + 1}")
             m.d.sync += later.eq(activity)
             activity = later
@@ -58,13 +63,14 @@ class Counters(wiring.Component):
         m.d.sync += in_flight.eq(in_flight + self.accepted - self.completed)
         activity = self._delayed_activity(m)
 
-        causes = {c: Signal(name=c.name.lower()) for c in Counter}
+        causes = {c: Signal(name=c.name.lower()) for c in Counter if c not in ECC_COUNTERS}
         m.d.comb += [
             causes[Counter.CYCLES].eq(in_flight != 0),
             causes[Counter.WORDS_READ].eq(self.word_read),
             causes[Counter.WORDS_WRITTEN].eq(self.word_written),
             causes[Counter.HOST_GRANULES].eq(self.host_granule),
             causes[Counter.REFRESHES].eq(self.refresh),
+            self.in_flight.eq(in_flight != 0),
         ]
         waits = {Activity.ACTIVATE: Counter.STALL_ACTIVATE,
                  Activity.REFRESH: Counter.STALL_REFRESH,
@@ -84,6 +90,10 @@ class Counters(wiring.Component):
                 m.d.comb += causes[Counter.STALL_CONTROL].eq(1)
 
         for counter, value in zip(Counter, self.values, strict=True):
+            if counter in ECC_COUNTERS:
+                if not self.config.ecc:
+                    continue
+                causes[counter] = getattr(self.ecc, counter.name.lower())
             m.d.sync += value.eq(value + causes[counter])
             with m.If(self.clear):
                 m.d.sync += value.eq(0)

@@ -38,11 +38,14 @@ class OperationExecutor(wiring.Component):
     load, store : Out, streams of :func:`~logicpim.rtl.control.mover.move_job`
     gemm_done, load_done, bundle_done : In, a pulse for each finished job; a STORE is finished
         with its ``bundle`` job, which is when DRAM has taken the last word
+    read_error : In, stream of verdicts on the jobs that read, in order (``config.ecc``): 1 where
+        a word was not correct; awaited before the operation's completion, whose status it decides
     o : Out, stream of completions
     """
 
     def __init__(self, config: Config):
         self.config = config
+        ecc = {"read_error": In(stream.Signature(unsigned(1)))} if config.ecc else {}
         super().__init__({
             "i": In(stream.Signature(operation(config))),
             "bundle": Out(stream.Signature(bundle_job(config))),
@@ -50,7 +53,7 @@ class OperationExecutor(wiring.Component):
             "load": Out(stream.Signature(move_job(config))),
             "store": Out(stream.Signature(move_job(config))),
             "gemm_done": In(1), "load_done": In(1), "bundle_done": In(1),
-            "o": Out(stream.Signature(COMPLETION)),
+            "o": Out(stream.Signature(COMPLETION)), **ecc,
         })
 
     def _payloads(self, m: Module, op, tokens_left, source_line, result_line, block_tokens):
@@ -84,19 +87,40 @@ class OperationExecutor(wiring.Component):
             data.StructLayout({"tag": unsigned(16), "last": unsigned(1)}), depth=PASSES)
         out, done = Signal(range(PASSES + 1)), Signal(range(PASSES + 1))
         head = passes.o.payload
-        retire = Signal()
+        retire, ended, status = Signal(), Signal(), Signal(Status)
         m.d.comb += [
             passes.i.valid.eq(issue & (op.opcode == Opcode.GEMM)),
             passes.i.payload.tag.eq(op.tag), passes.i.payload.last.eq(last),
-            retire.eq(passes.o.valid & (done != 0) & (~head.last | self.o.ready)),
-            passes.o.ready.eq(retire),
+            ended.eq(passes.o.valid & (done != 0)), status.eq(Status.OK),
+            retire.eq(ended & (~head.last | self.o.ready)), passes.o.ready.eq(retire),
         ]
-        with m.If(passes.o.valid & (done != 0) & head.last):
+        if self.config.ecc:
+            # A pass has ended when its verdict is there; one bad pass is a bad GEMM.
+            spoilt = Signal()
+            bad = spoilt | self.read_error.payload
+            m.d.comb += ended.eq(passes.o.valid & (done != 0) & self.read_error.valid)
+            with m.If(bad):
+                m.d.comb += status.eq(Status.DATA_ERROR)
+            with m.If(retire):
+                m.d.comb += self.read_error.ready.eq(1)
+                m.d.sync += spoilt.eq(bad & ~head.last)
+        with m.If(ended & head.last):
             m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(head.tag),
-                         self.o.payload.status.eq(Status.OK)]
+                         self.o.payload.status.eq(status)]
         m.d.sync += [out.eq(out + passes.i.valid - retire),
                      done.eq(done + self.gemm_done - retire)]
         return out == 0, out != PASSES
+
+    def _drain(self, m: Module, op, over) -> None:
+        """The state that waits for the job of a LOAD or STORE, and for a LOAD's verdict."""
+        if self.config.ecc:
+            is_load = op.opcode == Opcode.LOAD
+            m.d.sync += op.status.eq(Mux(is_load & self.read_error.payload, Status.DATA_ERROR,
+                                         Status.OK))
+            m.d.comb += self.read_error.ready.eq(is_load & over)
+            over = over & (~is_load | self.read_error.valid)
+        with m.If(over):
+            m.next = "COMPLETE"
 
     def _groups(self, op):
         """Function that multiplies by the token groups of a whole pass."""
@@ -164,8 +188,8 @@ class OperationExecutor(wiring.Component):
                         with m.If(~is_gemm):
                             m.next = "DRAIN"
             with m.State("DRAIN"):
-                with m.If(over | done):
-                    m.next = "COMPLETE"
+                m.d.sync += over.eq(over | done)
+                self._drain(m, op, over | done)
             with m.State("COMPLETE"):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(op.tag),
                              self.o.payload.status.eq(op.status)]

@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line, host_access
+from logicpim.rtl.tsv.lanes import groups
 from logicpim.spec.config import Config
-from logicpim.spec.device import Counter, Region
+from logicpim.spec.device import Counter, LaneRegister, Region
 
 from .mover import buffer_lines
 
@@ -19,7 +20,12 @@ RESPONSES = 64  # accesses between request and response: those that wait to be o
 def host_address_bits(config: Config) -> int:
     """Width of a granule address within a region."""
     return ceil_log2(max(config.dram.granules, buffer_lines(config) * config.tile.tokens,
-                         len(Counter)))
+                         registers(config)))
+
+
+def registers(config: Config) -> int:
+    """Addresses of the register region, from 0 to the last that there is."""
+    return LaneRegister.GROUPS + len(groups(config)) if config.lane_repair else len(Counter)
 
 
 def host_request(config: Config) -> data.StructLayout:
@@ -33,7 +39,8 @@ def host_request(config: Config) -> data.StructLayout:
 
 
 def host_response(config: Config) -> data.StructLayout:
-    """The granule read (zero after a write) and whether the address did not exist."""
+    """The granule read (zero after a write) and whether the address did not exist, or its
+    granule is not correct (``config.ecc``)."""
     return data.StructLayout({"data": unsigned(config.granule_bits), "error": unsigned(1)})
 
 
@@ -59,11 +66,19 @@ class HostPort(wiring.Component):
     buffer : Out(1), 0 input buffer, 1 temp buffer
     counters : In, the values that ``REGISTERS`` reads
     clear : Out, pulse that clears them
+    dram_bad : In, valid with ``dram_done``: the granule is not correct (``config.ecc``)
+    lane_request : Out, a lane test is asked for; ``lane_done`` : In, pulse at its end;
+        ``lane_address`` : Out, ``lane_value`` : In, registers of the lanes
+        (``config.lane_repair``)
     """
 
     def __init__(self, config: Config):
         self.config = config
         lines = buffer_lines(config)
+        more = {"dram_bad": In(1)} if config.ecc else {}
+        if config.lane_repair:
+            more |= {"lane_request": Out(1), "lane_done": In(1),
+                     "lane_address": Out(range(registers(config))), "lane_value": In(64)}
         super().__init__({
             "i": In(stream.Signature(host_request(config))),
             "o": Out(stream.Signature(host_response(config))),
@@ -73,7 +88,7 @@ class HostPort(wiring.Component):
             "read": Out(BufferRead(lines, config.line_bits)),
             "write": Out(BufferWrite(lines, config.line_bits, cells_per_line(config))),
             "counters": In(unsigned(64)).array(len(Counter)),
-            "clear": Out(1),
+            "clear": Out(1), **more,
         })
 
     def _drive_ports(self, m: Module, request) -> None:
@@ -98,7 +113,7 @@ class HostPort(wiring.Component):
         sizes = {Region.DRAM: config.dram.granules,
                  Region.INPUT: config.input_lines * config.tile.tokens,
                  Region.TEMP: config.temp_lines * config.tile.tokens,
-                 Region.REGISTERS: len(Counter)}
+                 Region.REGISTERS: registers(config)}
         with m.Switch(request.region):
             for region, size in sizes.items():
                 with m.Case(region):
@@ -109,7 +124,25 @@ class HostPort(wiring.Component):
         partial = Cat(part.any() & ~part.all() for part in parts).any()
         is_buffer = (request.region == Region.INPUT) | (request.region == Region.TEMP)
         m.d.comb += good.eq((request.address < limit) & ~(is_buffer & request.write & partial))
+        if config.lane_repair:
+            counter = request.address < len(Counter)
+            lane = (request.address == LaneRegister.TEST) | (request.address >= LaneRegister.GROUPS)
+            with m.If((request.region == Region.REGISTERS) & ~counter & ~lane):
+                m.d.comb += good.eq(0)
         return good, Cat(part.all() for part in parts)
+
+    def _register(self, m: Module, request):
+        """What the register region holds at the request's address."""
+        value = Array(self.counters)[request.address[:ceil_log2(len(Counter))]]
+        if not self.config.lane_repair:
+            return value
+        m.d.comb += self.lane_address.eq(request.address)
+        return Mux(request.address >= LaneRegister.TEST, self.lane_value, value)
+
+    def _lane_test(self, m: Module, request, take) -> None:
+        """A write that asks for the lane test is taken when that is over."""
+        with m.If(request.write & (request.address == LaneRegister.TEST)):
+            m.d.comb += [self.lane_request.eq(1), take.eq(self.lane_done), self.clear.eq(0)]
 
     def elaborate(self, platform):
         m = Module()
@@ -135,7 +168,7 @@ class HostPort(wiring.Component):
         slot = Signal(max(1, ceil_log2(config.tile.tokens)))
         register = Signal(unsigned(64))
         m.d.sync += [pending.eq(0), slot.eq(request.address[:ceil_log2(config.tile.tokens)]),
-                     register.eq(Array(self.counters)[request.address[:ceil_log2(len(Counter))]]),
+                     register.eq(self._register(m, request)),
                      read_back.eq(0), is_register.eq(0), error.eq(~good)]
 
         with m.If(self.i.valid & room):
@@ -148,6 +181,8 @@ class HostPort(wiring.Component):
                 with m.Elif(request.region == Region.REGISTERS):
                     m.d.comb += [take.eq(1), self.clear.eq(request.write)]
                     m.d.sync += is_register.eq(~request.write)
+                    if config.lane_repair:
+                        self._lane_test(m, request, take)
                 with m.Elif(request.write):
                     m.d.comb += take.eq(self.write.ready)
                     for index in range(config.tile.tokens):
@@ -167,4 +202,7 @@ class HostPort(wiring.Component):
             answer.data.eq(Mux(self.dram_done, self.dram_rdata, value)),
             answer.error.eq(~self.dram_done & error),
         ]
+        if config.ecc:
+            with m.If(self.dram_done):
+                m.d.comb += answer.error.eq(self.dram_bad)
         return m

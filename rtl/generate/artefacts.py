@@ -20,6 +20,7 @@ from .verilog import emit
 MANIFEST = "manifest.json"
 FILE_LIST = "channel.f"
 WAIVER = "lint.vlt"
+DRAM_LANES = "dram_lanes"
 
 WAIVERS = """\
 `verilator_config
@@ -41,17 +42,24 @@ def artefacts(config: Config, prefix: str = "logicpim_",
               top=None) -> tuple[dict[str, str], list[str]]:
     """Text by file name of everything that is generated for a configuration, and the modules.
 
-    ``top`` makes the component instead of :class:`~logicpim.rtl.channel.Channel`.
+    ``top`` makes the component instead of :class:`~logicpim.rtl.channel.Channel`. With
+    ``lane_repair`` the channel has a counterpart on the DRAM die, which is in no file list.
     """
     check_prefix(prefix)
+    other_die = {}
     if top is None:
         from logicpim.rtl.channel import Channel
+        from logicpim.rtl.tsv.lane_ends import DramLanes
         top = partial(Channel, config)
+        if config.lane_repair:
+            other_die = emit(config, partial(DramLanes, config), DRAM_LANES, prefix)
     verilog = emit(config, top, "channel", prefix)
     files = {f"{stem}.v": text for stem, text in verilog.items()}
+    file_list = "".join(f"{name}\n" for name in files)
+    files |= {f"{stem}.v": text for stem, text in other_die.items()}
     modules = [name for text in files.values()
                for name in re.findall(r"^module (\w+)", text, re.MULTILINE)]
-    files[FILE_LIST] = "".join(f"{name}\n" for name in files)
+    files[FILE_LIST] = file_list
     files[WAIVER] = WAIVERS
     files["logicpim.h"] = c_header(config)
     manifest = {
@@ -67,6 +75,8 @@ def artefacts(config: Config, prefix: str = "logicpim_",
     if config.channels > 1:
         manifest["note"] = (f"`channel` is one of {config.channels} equal channels: "
                             f"the integrator instantiates the others")
+    if other_die:
+        manifest["dram_die"] = list(other_die)
     return files | {MANIFEST: json.dumps(manifest, indent=1) + "\n"}, modules
 
 

@@ -3,8 +3,9 @@
 
 from logicpim import __version__
 from logicpim.spec.config import Config
-from logicpim.spec.device import Counter, Region
+from logicpim.spec.device import Counter, LaneRegister, Region
 from logicpim.spec.dram import DramCommand
+from logicpim.spec.ecc import ROWS
 from logicpim.spec.isa import (
     FIELDS,
     INSTRUCTION_BITS,
@@ -16,7 +17,7 @@ from logicpim.spec.isa import (
 )
 
 _ENUMS = {"OPCODE": Opcode, "FORMAT": Format, "BUFFER": Buffer, "STATUS": Status,
-          "REGION": Region, "COUNTER": Counter, "DRAM": DramCommand}
+          "REGION": Region, "COUNTER": Counter, "LANE_REGISTER": LaneRegister, "DRAM": DramCommand}
 
 
 def sizes(config: Config) -> dict[str, int]:
@@ -35,6 +36,7 @@ def sizes(config: Config) -> dict[str, int]:
         "BUNDLES": org.bundles, "ROWS": org.rows, "COLUMNS": org.columns,
         "WORDS_PER_BUNDLE": org.words_per_bundle,
         "READ_LATENCY": timing.read_latency, "WRITE_LATENCY": timing.write_latency,
+        "CHECK_BYTES": config.check_bits // 8, "LANE_REPAIR": int(config.lane_repair),
     }
 
 
@@ -43,6 +45,9 @@ def c_header(config: Config) -> str:
     lines = [f"/* LogicPIM {__version__}, configuration {config.name} ({config.digest}). */",
              "#ifndef LOGICPIM_H", "#define LOGICPIM_H", ""]
     lines += [f"#define LOGICPIM_{name} {value}" for name, value in sizes(config).items()]
+    if config.ecc:
+        lines += ["", "/* Data bits of each check bit of a part of 64 bits. */",
+                  f"#define LOGICPIM_ECC_ROWS {', '.join(f'0x{row:016x}ULL' for row in ROWS)}"]
     for prefix, kind in _ENUMS.items():
         lines += [""] + [f"#define LOGICPIM_{prefix}_{e.name} {e.value}" for e in kind]
     lines += ["", "/* Fields of an instruction: lowest bit and width. */"]
@@ -69,13 +74,17 @@ def isa_manual() -> str:
     for title, kind in (("Formats", Format), ("Buffers", Buffer), ("Host regions", Region)):
         text += ["", f"## {title}", "", *_table(("Name", "Code"), ((e.name, e) for e in kind))]
     text += ["", "## Status of a completion", "",
-             "Checked in this order; the first that fails is the status, and the instruction "
-             "has no effect.", ""]
+             "Checked in this order up to RESULT_RANGE; the first that fails is the status, and "
+             "the instruction has no effect. DATA_ERROR comes with `ecc` alone.", ""]
     text += _table(("Status", "Code", "Meaning"), ((s.name, s, s.reason) for s in Status))
     text += ["", "## Counters", "",
              "Granule *i* of the register region reads counter *i*; a write to the region "
-             "clears all.", ""]
+             "clears all. Those of corrected and uncorrected parts stay 0 without `ecc`.", ""]
     text += _table(("Counter", "Index", "Counts"), ((c.name, c, c.meaning) for c in Counter))
+    text += ["", "## Lane registers", "",
+             f"With `lane_repair`, granule {LaneRegister.TEST} of the register region runs the "
+             f"lane test when it is written, and granules from {LaneRegister.GROUPS} on tell of "
+             f"each group of lanes: see `docs/integrity.md`."]
     return "\n".join(text) + "\n"
 
 

@@ -5,7 +5,6 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from logicpim.rtl.signatures import beat_stream
 from logicpim.rtl.stream import transfer
 from logicpim.spec.config import Config
 
@@ -15,7 +14,8 @@ class Gearbox(wiring.Component):
 
     Granule r of a word holds ``2 * depth`` consecutive elements of weight row r, so beat h holds
     ``depth`` elements of every row. Two clocks a word; a beat leaves in the clock in which the
-    word stands at the input.
+    word stands at the input. A granule's check bits, if it has any, go with its halves: half of
+    them above each.
 
     Parameters
     ----------
@@ -23,19 +23,20 @@ class Gearbox(wiring.Component):
 
     Members
     -------
-    i : In, stream of words; ready in the clock of the second beat
-    o : Out, stream of beats
+    i : In, stream of words as stored; ready in the clock of the second beat
+    o : Out, stream of beats as stored
     """
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__({"i": In(stream.Signature(unsigned(config.word_bits))),
-                          "o": Out(beat_stream(config))})
+        bits = config.dram.bundle_banks * config.stored_bits
+        super().__init__({"i": In(stream.Signature(unsigned(bits))),
+                          "o": Out(stream.Signature(unsigned(bits // 2)))})
 
     def elaborate(self, platform):
         m = Module()
         second = Signal()
-        half = self.config.granule_bits // 2
+        half = self.config.stored_bits // 2
         halves = [self.i.payload.word_select(part, half)
                   for part in range(2 * self.config.dram.bundle_banks)]
         m.d.comb += [

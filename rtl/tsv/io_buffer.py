@@ -9,7 +9,7 @@ from logicpim.spec.config import Config
 
 
 class IoBuffer(wiring.Component):
-    """Captures a bundle word and offers it until it is taken.
+    """Captures a bundle word as stored and offers it until it is taken.
 
     It never refuses: words come at least two clocks apart (nCCDL), and the gearbox takes two
     clocks for each.
@@ -21,14 +21,15 @@ class IoBuffer(wiring.Component):
     Members
     -------
     capture : In(1), ``rdata`` is valid in this clock
-    rdata : In(word_bits)
+    rdata : In, a word with its check bits, if there are any
     o : Out, stream of words; valid from the clock after ``capture``
     """
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__({"capture": In(1), "rdata": In(config.word_bits),
-                          "o": Out(stream.Signature(unsigned(config.word_bits)))})
+        bits = config.dram.bundle_banks * config.stored_bits
+        super().__init__({"capture": In(1), "rdata": In(bits),
+                          "o": Out(stream.Signature(unsigned(bits)))})
 
     def elaborate(self, platform):
         m = Module()

@@ -23,15 +23,23 @@ class PathSwitch(wiring.Component):
     bundle_rdata : Out(word_bits), the word read
     bundle_wdata : In(word_bits), the word to write
     host_rdata : Out(granule_bits), the granule read
+    bundle_rcheck, bundle_wcheck, host_rcheck, host_wcheck : with ``config.ecc``, their check bits
     """
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__({
+        members = {
             "strobes": In(DataStrobes(config)), "bus": Out(DataBus(config)),
             "bundle_rdata": Out(config.word_bits), "bundle_wdata": In(config.word_bits),
             "host_rdata": Out(config.granule_bits),
-        })
+        }
+        if config.ecc:
+            members |= {
+                "bundle_rcheck": Out(config.word_check_bits),
+                "bundle_wcheck": In(config.word_check_bits),
+                "host_rcheck": Out(config.check_bits), "host_wcheck": In(config.check_bits),
+            }
+        super().__init__(members)
 
     def elaborate(self, platform):
         m = Module()
@@ -43,4 +51,11 @@ class PathSwitch(wiring.Component):
             bus.host_wdata.eq(Mux(s.host_write, s.host_wdata, 0)),
             bus.host_wmask.eq(Mux(s.host_write, s.host_wmask, 0)),
         ]
+        if self.config.ecc:
+            m.d.comb += [
+                self.bundle_rcheck.eq(Mux(s.bundle_read, bus.bundle_rcheck, 0)),
+                self.host_rcheck.eq(Mux(s.host_read, bus.host_rcheck, 0)),
+                bus.bundle_wcheck.eq(Mux(s.bundle_write, self.bundle_wcheck, 0)),
+                bus.host_wcheck.eq(Mux(s.host_write, self.host_wcheck, 0)),
+            ]
         return m

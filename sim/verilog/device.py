@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from logicpim.rtl.tsv.lanes import groups, lane_count, links
 from logicpim.sim.dram.checker import TraceChecker
 from logicpim.sim.dram.trace import TRACE_DTYPE
 from logicpim.spec.config import Config
-from logicpim.spec.device import Counter, Device, Region
+from logicpim.spec.device import Counter, Device, LaneRegister, Region
 from logicpim.spec.errors import CapacityError, LogicPimError
 from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Completion, Instruction, Status
 
@@ -135,6 +136,49 @@ class VerilatorDevice(Device):
             model.idle(min(clocks, _CLOCKS))
             self._judge(channel, model)
             clocks -= _CLOCKS
+
+    def inject(self, channel: int, granule: int, bit: int) -> None:
+        """Invert a stored bit of a granule; with ``ecc`` its check bits are above its data."""
+        bits = self.config.stored_bits
+        if not (0 <= granule < self.config.dram.granules and 0 <= bit < bits):
+            raise LogicPimError(f"bit {bit} of granule {granule} does not exist: a granule has "
+                                f"{bits} bits, the channel {self.config.dram.granules} granules")
+        self._model(channel).inject(granule, bit)
+
+    def disturb(self, channel: int, bits: int) -> int:
+        """Invert so many random bits of each part of 64 (and 8) as it is read, from now on.
+
+        Returns the parts disturbed so far. Needs ``ecc``, which has parts.
+        """
+        return self._model(channel).disturb(bits)
+
+    def wrong_granules(self, channel: int) -> int:
+        """Stored granules whose check bits are not those of their data."""
+        return self._model(channel).wrong_granules
+
+    def stick(self, channel: int, link: str, lane: int, level: int | None) -> None:
+        """Make a lane of a link (as in :func:`~logicpim.rtl.tsv.lanes.links`) stuck at 0 or 1, or
+        sound again. Needs ``lane_repair``."""
+        if not self.config.lane_repair or link not in links(self.config):
+            raise LogicPimError(f"there are no lanes {link!r}: lane_repair=true, links are "
+                                f"{', '.join(links(self.config))}")
+        if not 0 <= lane < lane_count(self.config, link):
+            raise LogicPimError(f"lane {lane} does not exist: {link} has "
+                                f"{lane_count(self.config, link)}, counted from 0")
+        self._model(channel).stick(list(links(self.config)).index(link), lane, level)
+
+    def test_lanes(self, channel: int) -> tuple[int, int]:
+        """Run the lane test; returns (groups with a dead lane repaired, groups beyond repair)."""
+        self._registers(channel, np.array([LaneRegister.TEST]), write=True)
+        low, high = self._registers(channel, np.array([LaneRegister.TEST]),
+                                    write=False)[0, :4].copy().view("<u2")
+        return int(low), int(high)
+
+    def lane_groups(self, channel: int) -> list[tuple[int, bool, bool]]:
+        """Of each group of lanes: the lane left out, whether it is dead, whether more are."""
+        at = LaneRegister.GROUPS + np.arange(len(groups(self.config)))
+        values = self._registers(channel, at, write=False)[:, :4].copy().view("<u4")[:, 0]
+        return [(int(v) & 0xFFFF, bool(v >> 16 & 1), bool(v >> 17 & 1)) for v in values]
 
     def close(self) -> None:
         for model in (self._models or {}).values():

@@ -2,11 +2,13 @@
 // The functional DRAM of one channel: banks with open rows behind command and data buses.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "logicpim.h"
@@ -46,11 +48,60 @@ private:
     size_t at_ = 0;
 };
 
+#if LOGICPIM_CHECK_BYTES
+// The check byte of a part of 64 data bits.
+inline uint8_t check_of(const uint8_t* part) {
+    constexpr uint64_t rows[8] = {LOGICPIM_ECC_ROWS};
+    uint64_t data;
+    std::memcpy(&data, part, 8);
+    uint8_t check = 0;
+    for (int r = 0; r < 8; r++) check |= (__builtin_popcountll(data & rows[r]) & 1) << r;
+    return check;
+}
+#else
+inline uint8_t check_of(const uint8_t*) { return 0; }
+#endif
+
+// The side band of stored granules, as its difference from what the code makes of the data: zero
+// but for faults, so the back door needs no encoder and only faults take memory.
+class SideBand {
+public:
+    static constexpr uint32_t GRANULE = LOGICPIM_GRANULE_BYTES, CHECK = LOGICPIM_CHECK_BYTES;
+
+    void read(uint64_t granule, const uint8_t* data, uint8_t* check) const {
+        for (uint32_t p = 0; p < CHECK; p++) check[p] = check_of(data + 8 * p);
+        auto found = faults_.find(granule);
+        if (found == faults_.end()) return;
+        for (uint32_t p = 0; p < CHECK; p++) check[p] ^= found->second[p];
+    }
+    void write(uint64_t granule, const uint8_t* data, const uint8_t* check) {
+        Bytes difference{};
+        for (uint32_t p = 0; p < CHECK; p++) difference[p] = check[p] ^ check_of(data + 8 * p);
+        if (difference == Bytes{}) faults_.erase(granule);
+        else faults_[granule] = difference;
+    }
+    // Inverts a stored bit: of the data, or above it of the check bits.
+    void inject(uint64_t granule, uint8_t* data, uint32_t bit) {
+        if (!CHECK) return void(data[bit / 8] ^= 1 << bit % 8);
+        uint8_t check[CHECK + 1];
+        read(granule, data, check);
+        if (bit < 8 * GRANULE) data[bit / 8] ^= 1 << bit % 8;
+        else check[(bit - 8 * GRANULE) / 8] ^= 1 << bit % 8;
+        write(granule, data, check);
+    }
+    uint64_t faults() const { return faults_.size(); }
+
+private:
+    using Bytes = std::array<uint8_t, CHECK + 1>;
+    std::unordered_map<uint64_t, Bytes> faults_;
+};
+
 // Serves what it is asked without judging distances: that is the checker's part. What it cannot
 // serve moves garbage or nothing and is told as a fault.
 class Dram {
 public:
-    Dram(uint8_t* storage, uint64_t seed) : storage_(storage), garbage_(seed) {
+    Dram(uint8_t* storage, uint64_t seed)
+        : storage_(storage), garbage_(seed), random_(seed * 2 + 1) {
         rows_.fill(CLOSED);
     }
 
@@ -90,13 +141,27 @@ public:
         if (t.busy) return fault(r, "moves data together with the command before");
         uint64_t word = (uint64_t(p.bundle) * LOGICPIM_ROWS + row) * LOGICPIM_COLUMNS + r.column;
         t = {true, p.bundle, storage_ + (word * LANES + p.lane) * GRANULE, r};
-        if (read) std::memcpy(held_[whole][due % DEPTH], t.at, p.lanes * GRANULE);
+        if (!read) return;
+        std::memcpy(held_[whole][due % DEPTH], t.at, p.lanes * GRANULE);
+        uint64_t granule = word * LANES + p.lane;
+        for (uint32_t i = 0; CHECK && i < p.lanes; i++) {
+            uint8_t* data = held_[whole][due % DEPTH] + i * GRANULE;
+            uint8_t* check = check_[whole][due % DEPTH] + i * CHECK;
+            side_.read(granule + i, data, check);
+            if (noise) disturb(data, check);
+        }
     }
 
     // What a read bus carries during a clock.
     const uint8_t* read(uint64_t clock, bool whole) {
         return reads_[whole][clock % DEPTH].busy ? held_[whole][clock % DEPTH]
                                                  : garbage_(whole ? LANES * GRANULE : GRANULE);
+    }
+
+    // What its side band carries.
+    const uint8_t* read_check(uint64_t clock, bool whole) {
+        return reads_[whole][clock % DEPTH].busy ? check_[whole][clock % DEPTH]
+                                                 : garbage_(whole ? LANES * CHECK : CHECK);
     }
 
     // The end of a clock: takes write data, checks the path of all data that moved.
@@ -107,7 +172,13 @@ public:
             if (r.busy) switched(r, path, whole), r.busy = false;
             Transfer& w = writes_[whole][clock % DEPTH];
             if (w.busy) {
-                if (switched(w, path, whole)) take(whole, w.at);
+                if (switched(w, path, whole)) {
+                    uint8_t check[LANES * CHECK + 1];
+                    take(whole, w.at, check);
+                    for (uint32_t i = 0; CHECK && i < (whole ? LANES : 1); i++)
+                        side_.write((w.at - storage_) / GRANULE + i, w.at + i * GRANULE,
+                                    check + i * CHECK);
+                }
                 w.busy = false;
             }
         }
@@ -117,8 +188,17 @@ public:
         if (!faults++) first_fault = fault;
     }
 
-    static constexpr uint32_t LANES = LOGICPIM_BUNDLE_BANKS, GRANULE = LOGICPIM_GRANULE_BYTES;
+    // Inverts a stored bit of a granule.
+    void inject(uint64_t granule, uint32_t bit) {
+        side_.inject(granule, storage_ + granule * GRANULE, bit);
+    }
+    uint64_t wrong_granules() const { return side_.faults(); }
 
+    static constexpr uint32_t LANES = LOGICPIM_BUNDLE_BANKS, GRANULE = LOGICPIM_GRANULE_BYTES;
+    static constexpr uint32_t CHECK = LOGICPIM_CHECK_BYTES;
+
+    uint32_t noise = 0;       // different bits to invert in each part that is read
+    uint64_t disturbed = 0;   // parts in which that was done
     std::vector<Record> trace;
     bool tracing = true;
     uint64_t faults = 0, commands = 0, columns = 0;
@@ -173,6 +253,23 @@ private:
         return false;
     }
 
+    // Inverts `noise` different bits of the 72 of each part, on the bus alone.
+    void disturb(uint8_t* data, uint8_t* check) {
+        for (uint32_t p = 0; p < CHECK; p++, disturbed++) {
+            uint32_t bits[72];
+            for (uint32_t i = 0; i < noise; i++) {
+                do bits[i] = random() % 72;
+                while (std::find(bits, bits + i, bits[i]) != bits + i);
+                if (bits[i] < 64) data[8 * p + bits[i] / 8] ^= 1 << bits[i] % 8;
+                else check[p] ^= 1 << (bits[i] - 64);
+            }
+        }
+    }
+    uint32_t random() {
+        random_ ^= random_ << 13, random_ ^= random_ >> 7, random_ ^= random_ << 17;
+        return uint32_t(random_ >> 32);
+    }
+
     void note(const Record& r) {
         commands++;
         columns += r.command >= LOGICPIM_DRAM_RD;
@@ -192,5 +289,7 @@ private:
     Garbage garbage_;
     std::array<int64_t, LOGICPIM_BUNDLES * LANES> rows_;
     Transfer reads_[2][DEPTH]{}, writes_[2][DEPTH]{};
-    uint8_t held_[2][DEPTH][LANES * GRANULE];
+    uint8_t held_[2][DEPTH][LANES * GRANULE], check_[2][DEPTH][LANES * CHECK + 1];
+    SideBand side_;
+    uint64_t random_;
 };

@@ -13,6 +13,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ports are copied as by
 namespace {
 
 constexpr size_t GRANULE = LOGICPIM_GRANULE_BYTES, WORD = LOGICPIM_WORD_BYTES;
+constexpr size_t CHECK = LOGICPIM_CHECK_BYTES, LANES = Dram::LANES;
 constexpr size_t MASK = (GRANULE + 7) / 8, INSTRUCTION = LOGICPIM_INSTRUCTION_BYTES;
 
 template <class Port> void set(Port& port, const void* data, size_t bytes) {
@@ -94,6 +95,27 @@ public:
         for (uint64_t i = 0; i < clocks; i++) step(nothing, true);
     }
 
+    // Makes a lane of a link stuck at 0 or 1, or sound again.
+    void stick(uint32_t link, uint32_t lane, int state) {
+#if LOGICPIM_LANE_REPAIR
+        auto change = [&](auto& stuck, auto& level) {
+            auto* bytes = reinterpret_cast<uint8_t*>(&stuck);
+            auto* values = reinterpret_cast<uint8_t*>(&level);
+            if (lane / 8 >= sizeof stuck) return;
+            uint8_t bit = uint8_t(1 << lane % 8);
+            bytes[lane / 8] = state < 0 ? bytes[lane / 8] & ~bit : bytes[lane / 8] | bit;
+            values[lane / 8] = state > 0 ? values[lane / 8] | bit : values[lane / 8] & ~bit;
+        };
+        Vchannel& m = *model_;
+        switch (link) {
+        case 0: return change(m.stuck_bundle_read, m.level_bundle_read);
+        case 1: return change(m.stuck_host_read, m.level_host_read);
+        case 2: return change(m.stuck_bundle_write, m.level_bundle_write);
+        case 3: return change(m.stuck_host_write, m.level_host_write);
+        }
+#endif
+    }
+
     Dram dram;
     uint64_t clock = 0, idle_since = 0;
 
@@ -117,6 +139,10 @@ private:
         Vchannel& m = *model_;
         set(m.dram_bundle_rdata, dram.read(clock, true), WORD);
         set(m.dram_host_rdata, dram.read(clock, false), GRANULE);
+#if LOGICPIM_CHECK_BYTES
+        set(m.dram_bundle_rcheck, dram.read_check(clock, true), LANES * CHECK);
+        set(m.dram_host_rcheck, dram.read_check(clock, false), CHECK);
+#endif
         offer(job);
         m.clk = 0;
         m.eval();
@@ -187,11 +213,17 @@ private:
             if (m.dram_column1_command) { SLOT(column1, column, column) column(1, r); }
 #undef SLOT
         }
-        dram.finish(clock, m.dram_path, [&](bool whole, uint8_t* at) {
+        dram.finish(clock, m.dram_path, [&](bool whole, uint8_t* at, uint8_t* check) {
+#if LOGICPIM_CHECK_BYTES
+            if (whole) get(m.dram_bundle_wcheck, check, LANES * CHECK);
+            else get(m.dram_host_wcheck, check, CHECK);
+#endif
             if (whole) return get(m.dram_bundle_wdata, at, WORD);
             uint8_t data[GRANULE], mask[MASK];
             get(m.dram_host_wdata, data, GRANULE);
             get(m.dram_host_wmask, mask, MASK);
+            if (CHECK && !std::all_of(mask, mask + MASK, [](uint8_t b) { return b == 255; }))
+                dram.report("a masked write of a granule with check bits");
             for (size_t i = 0; i < GRANULE; i++)
                 if (mask[i / 8] >> i % 8 & 1) at[i] = data[i];
         });
@@ -242,6 +274,17 @@ API void logicpim_state(Channel* channel, State* state) {
     Dram& dram = channel->dram;
     *state = {channel->clock, dram.commands, dram.faults, dram.first_fault.c_str(),
               dram.trace.data(), dram.trace.size(), dram.last};
+}
+API void logicpim_inject(Channel* channel, uint64_t granule, uint32_t bit) {
+    channel->dram.inject(granule, bit);
+}
+API uint64_t logicpim_wrong_granules(Channel* channel) { return channel->dram.wrong_granules(); }
+API uint64_t logicpim_disturb(Channel* channel, uint32_t bits) {
+    channel->dram.noise = bits;
+    return channel->dram.disturbed;
+}
+API void logicpim_stick(Channel* channel, uint32_t link, uint32_t lane, int state) {
+    channel->stick(link, lane, state);
 }
 API void logicpim_clear_trace(Channel* channel, int keep_on) {
     channel->dram.trace.clear();

@@ -64,6 +64,16 @@ def test_odd_configurations(tmp_path, changes):
     assert not any(accept.accept(tmp_path / "out").values())
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("changes", [["ecc=true"], ["lane_repair=true", "lane_group=32"],
+                                     ["ecc=true", "lane_repair=true"]])
+def test_integrity(tmp_path, changes):
+    write_folder(tmp_path / "out", artefacts(load_config("small", changes))[0])
+    assert not any(accept.accept(tmp_path / "out").values())
+    if len(changes) == 2:
+        assert not any(accept.accept(tmp_path / "out", "dram_lanes").values())
+
+
 LOOP = """\
   wire loop_a;
   wire loop_b;
