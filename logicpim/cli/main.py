@@ -10,7 +10,7 @@ from .. import __version__
 from ..spec.errors import LogicPimError
 from .io import Parser, listing
 
-COMMANDS = ("generate", "run", "bench", "check-trace")
+COMMANDS = ("generate", "run", "bench", "check-trace", "area")
 
 EPILOG = """\
 examples
