@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 
 from logicpim.sim.verilog.build import cache_folder
-from logicpim.spec.errors import ToolError
 
 from . import tools
 from .liberty import DONT_USE, Library

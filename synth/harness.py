@@ -8,7 +8,8 @@ from logicpim.rtl.generate.share import flat_ports
 
 _SEEDS = 16
 _CHAIN = 64
-"""Bits of a shift register: Yosys sorts what hangs together by recursion, which must not be deep."""
+"""Bits of a shift register: Yosys sorts what hangs together by recursion, which must stay
+shallow."""
 
 
 class Harness(Elaboratable):

@@ -4,6 +4,7 @@
 import gzip
 import hashlib
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +49,12 @@ def read(path: Path) -> Liberty:
         raw = Path(path).read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
         text = raw.decode()
-    except (OSError, EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "not a liberty file"
         raise ToolError(f"cannot read liberty file {path}: {reason}") from None
     starts = list(_CELL.finditer(text))
     areas, states = {}, set()
-    ends = [start.start() for start in starts[1:]] + [len(text)]
+    ends = [*(start.start() for start in starts[1:]), len(text)][:len(starts)]
     for start, end in zip(starts, ends, strict=True):
         area = _AREA.search(text, start.end(), end)
         areas[start[1]] = float(area[1]) if area else 0.0
