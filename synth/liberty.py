@@ -10,6 +10,8 @@ from pathlib import Path
 
 from logicpim.spec.errors import ToolError
 
+from .full_adders import KNOWN, FullAdder
+
 _CELL = re.compile(r"^\s*cell\s*\(\s*\"?([^\s\")]+)\"?\s*\)\s*\{", re.MULTILINE)
 _AREA = re.compile(r"^\s*area\s*:\s*\"?([0-9.eE+-]+)", re.MULTILINE)
 _STATE = re.compile(r"^\s*(ff|ff_bank|latch|latch_bank|statetable)\s*\(", re.MULTILINE)
@@ -96,16 +98,26 @@ class Library:
         """SHA-256 by file name."""
         return {file.name: file.sha256 for file in self.files}
 
-    def write(self, folder: Path) -> tuple[list[str], list[str]]:
-        """Write the files, uncompressed; (names of those with gates, with states) in ``folder``."""
-        gates, states = [], []
+    @property
+    def with_gates(self) -> list[str]:
+        """File names, as :meth:`write` gives them, of files with gates."""
+        return [_name(file) for file in self.files if file.areas.keys() - file.states]
+
+    @property
+    def with_states(self) -> list[str]:
+        """Those of files with flip-flops."""
+        return [_name(file) for file in self.files if file.states]
+
+    @property
+    def full_adder(self) -> FullAdder | None:
+        """A full adder of the library."""
+        return next((cell for cell in KNOWN if cell.name in self.areas), None)
+
+    def write(self, folder: Path) -> None:
+        """Write the files into ``folder``, uncompressed."""
         for file in self.files:
-            name = f"{file.sha256[:16]}.lib"
-            if not (folder / name).exists():
-                (folder / f"{name}.new").write_text(file.text)
-                (folder / f"{name}.new").replace(folder / name)
-            if file.areas.keys() - file.states:
-                gates.append(name)
-            if file.states:
-                states.append(name)
-        return gates, states
+            (folder / _name(file)).write_text(file.text)
+
+
+def _name(file: Liberty) -> str:
+    return f"{file.sha256[:16]}.lib"

@@ -114,10 +114,10 @@ class Dot(wiring.Component):
         terms = []
         for i, (p, x) in enumerate(zip(product, scale, strict=True)):
             distance, aligned = Signal(len(x), name=f"distance_{i}"), Signal(TERM_BITS)
-            sign = negative[i]
+            sign, bits = negative[i], bits_for(TERM_BITS)
+            near = Cat(sign.replicate(GUARD_BITS), p, sign).as_signed() >> distance[:bits]
             m.d.comb += [distance.eq(top - x),
-                         aligned.eq(Cat(sign.replicate(GUARD_BITS), p, sign).as_signed()
-                                    >> distance)]
+                         aligned.eq(Mux(distance[bits:].any(), sign.replicate(TERM_BITS), near))]
             terms.append(aligned)
         return terms, sum(negative[i] for i in range(self.depth))[:bits_for(self.depth)]
 

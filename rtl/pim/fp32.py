@@ -79,8 +79,7 @@ class Adder(wiring.Component):
                    | (ones[0] & ones[1] & subtract)}
 
     def _zeros(self, m, big, small, shift, exponent, subtract):
-        """Zeros above the sum's leading one, at most ``exponent``; 0 but for neighbours' difference.
-        """
+        """How far to shift a difference of neighbours, at most ``exponent``; 0 otherwise."""
         near, difference, stop = Signal(), Signal(25), Signal(26)
         m.d.comb += [
             near.eq(subtract & (shift[1:] == 0)),
