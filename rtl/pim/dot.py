@@ -55,15 +55,16 @@ class Dot(wiring.Component):
         m = Module()
         pipe = Pipeline(m, CUTS)
         scale = self._scales(m)
-        scale, = pipe.cut("scale", scale=scale)
+        # The sums leave time for the first step of the maximum.
+        scale, pair = pipe.cut("scale", scale=scale, pair=_merge(m, scale, "maximum", _greater))
 
-        product = [t * w for t, w in zip(self.token.significand, self.weight.significand,
-                                         strict=True)]
         negative = self.token.sign ^ self.weight.sign
+        product = [(t * w) ^ n.replicate(PRODUCT_BITS) for t, w, n in zip(
+            self.token.significand, self.weight.significand, negative, strict=True)]
         flags = self._specials(m, negative)
         product, negative, scale, top, flags = pipe.cut(
             "product", product=product, negative=negative, scale=scale,
-            top=_tree(m, scale, "maximum", lambda a, b: Mux(a > b, a, b)), flags=flags)
+            top=_tree(m, pair, "maximum", _greater), flags=flags)
 
         term, minus = self._align(m, product, negative, scale, top)
         term, minus, top, flags = pipe.cut("align", term=term, minus=minus, top=top, flags=flags)
@@ -75,13 +76,12 @@ class Dot(wiring.Component):
         total, top, flags = pipe.cut("sum", total=total, top=top, flags=flags)
 
         steps = [1 << i for i in reversed(range((width - 2).bit_length()))]
-        half = len(steps) // 2
         magnitude = Signal(width - 1)
         m.d.comb += magnitude.eq(Mux(total[-1], -total, total))
-        magnitude, coarse = normalise(m, magnitude, steps[:half], "coarse")
+        magnitude, coarse = normalise(m, magnitude, [s for s in steps if s >= 16], "coarse")
         magnitude, coarse, sign, top, flags = pipe.cut(
             "magnitude", magnitude=magnitude, coarse=coarse, sign=total[-1], top=top, flags=flags)
-        magnitude, fine = normalise(m, magnitude, steps[half:], "fine")
+        magnitude, fine = normalise(m, magnitude, [s for s in steps if s < 16], "fine")
         magnitude, zeros, sign, top, flags = pipe.cut(
             "normalise", magnitude=magnitude, zeros=Cat(fine, coarse), sign=sign, top=top,
             flags=flags)
@@ -110,13 +110,15 @@ class Dot(wiring.Component):
         return Cat(minus | plus | nan, nan, minus)
 
     def _align(self, m, product, negative, scale, top):
-        """Aligned terms, complemented where negative, and the number of those."""
+        """Aligned terms, complemented where negative as the products are, and how many of those."""
         terms = []
         for i, (p, x) in enumerate(zip(product, scale, strict=True)):
             distance, aligned = Signal(len(x), name=f"distance_{i}"), Signal(TERM_BITS)
+            sign, bits = negative[i], bits_for(TERM_BITS)
+            near = Cat(sign.replicate(GUARD_BITS), p, sign).as_signed() >> distance[:bits]
             m.d.comb += [distance.eq(top - x),
-                         aligned.eq(Cat(Const(0, GUARD_BITS), p) >> distance)]
-            terms.append(aligned ^ negative[i].replicate(TERM_BITS))
+                         aligned.eq(Mux(distance[bits:].any(), sign.replicate(TERM_BITS), near))]
+            terms.append(aligned)
         return terms, sum(negative[i] for i in range(self.depth))[:bits_for(self.depth)]
 
     def _round(self, m, magnitude, zeros, sign, top, flags):
@@ -162,14 +164,23 @@ class Dot(wiring.Component):
         return kept, clamped
 
 
+def _greater(a, b):
+    return Mux(a > b, a, b)
+
+
+def _merge(m, values, name, merge):
+    """Half as many values, merged in pairs."""
+    pairs = []
+    for a, b in zip(values[::2], values[1::2], strict=True):
+        merged = merge(a, b)
+        pair = Signal(len(merged), name=f"{name}_{len(values)}_{len(pairs)}")
+        m.d.comb += pair.eq(merged)
+        pairs.append(pair)
+    return pairs
+
+
 def _tree(m, values, name, merge):
     """One value from many (a power of two), merged in pairs."""
     while len(values) > 1:
-        pairs = []
-        for a, b in zip(values[::2], values[1::2], strict=True):
-            merged = merge(a, b)
-            pair = Signal(len(merged), name=f"{name}_{len(values)}_{len(pairs)}")
-            m.d.comb += pair.eq(merged)
-            pairs.append(pair)
-        values = pairs
+        values = _merge(m, values, name, merge)
     return values[0]

@@ -24,6 +24,10 @@ class Adder(wiring.Component):
 
     One sum each clock. ``o`` is valid ``latency`` clocks after its operands, and is not a
     register: a third clock's worth of logic is between.
+
+    Only a difference of neighbours can lose more than two leading bits, and then nothing is
+    rounded. So how far to shift is found beside the adder, from a subtraction without alignment,
+    and that shift lies beside the rounding instead of before it.
     """
 
     a: In(32)
@@ -35,24 +39,8 @@ class Adder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         pipe = Pipeline(m, ("order", "add"))
-        big, small = Signal(32), Signal(32)
-        with m.If(self.a[:31] >= self.b[:31]):
-            m.d.comb += [big.eq(self.a), small.eq(self.b)]
-        with m.Else():
-            m.d.comb += [big.eq(self.b), small.eq(self.a)]
-        big_normal, small_normal = big[23:31].any(), small[23:31].any()
-        distance, shift = Signal(8), Signal(5)
-        m.d.comb += [
-            distance.eq(big[23:31] - small[23:31] - (big_normal & ~small_normal)),
-            shift.eq(distance[:5] | distance[5:].any().replicate(5)),
-        ]
-        special = big[23:31].all()
-        subtract = big[31] ^ small[31]
-        nan = special & (big[:23].any() | (small[23:31].all() & subtract))
-        big, small, shift, exponent, sign, subtract, special, nan = pipe.cut(
-            "order", big=Cat(big[:23], big_normal), small=Cat(small[:23], small_normal),
-            shift=shift, exponent=Cat(big[23] | ~big_normal, big[24:31]), sign=big[31],
-            subtract=subtract, special=special, nan=nan)
+        values = self._order(m)
+        big, small, shift, exponent, sign, subtract, special, nan = pipe.cut("order", **values)
 
         # Two bits below the last, and one that says whether anything was lost below these.
         whole, lost, aligned = Signal(27), Signal(27), Signal(27)
@@ -64,31 +52,65 @@ class Adder(wiring.Component):
         total = Signal(28)
         m.d.comb += total.eq(Cat(Const(0, 3), big)
                              + (Cat(aligned, Const(0, 1)) ^ subtract.replicate(28)) + subtract)
-        total, exponent, sign, subtract, special, nan = pipe.cut(
-            "add", total=total, exponent=exponent, sign=sign, subtract=subtract, special=special,
-            nan=nan)
-        m.d.comb += self.o.eq(self._round(m, total, exponent, sign, subtract, special, nan))
+        total, zeros, exponent, sign, subtract, special, nan = pipe.cut(
+            "add", total=total, zeros=self._zeros(m, big, small, shift, exponent, subtract),
+            exponent=exponent, sign=sign, subtract=subtract, special=special, nan=nan)
+        m.d.comb += self.o.eq(self._round(m, total, zeros, exponent, sign, subtract, special,
+                                          nan))
         return m
 
-    def _round(self, m, total, exponent, sign, subtract, special, nan):
-        # With its leading one at bit 27 the sum has exponent + 1: shifted by no more than that.
-        stop, kept, shift = Signal(28), Signal(28), Signal(5)
+    def _order(self, m):
+        """The greater operand, the smaller one, and how far apart they are."""
+        a, b, swap = self.a, self.b, Signal()
+        m.d.comb += swap.eq(a[:31] < b[:31])
+        # A subnormal is doubled, its exponent 0: so the difference of exponents is the shift.
+        left, right = (Mux(x[23:31].any(), Cat(x[:23], Const(1, 1)), Cat(Const(0, 1), x[:23]))
+                       for x in (a, b))
+        ones = [x[23:31].all() for x in (a, b)]
+        distance = Signal(8)
+        m.d.comb += distance.eq(Mux(swap, b[23:31] - a[23:31], a[23:31] - b[23:31]))
+        subtract = a[31] ^ b[31]
+        return {
+            "big": Mux(swap, right, left), "small": Mux(swap, left, right),
+            "shift": distance[:5] | distance[5:].any().replicate(5),
+            "exponent": Mux(swap, b[23:31], a[23:31]), "sign": Mux(swap, b[31], a[31]),
+            "subtract": subtract, "special": ones[0] | ones[1],
+            "nan": (ones[0] & a[:23].any()) | (ones[1] & b[:23].any())
+                   | (ones[0] & ones[1] & subtract)}
+
+    def _zeros(self, m, big, small, shift, exponent, subtract):
+        """How far to shift a difference of neighbours, at most ``exponent``; 0 otherwise."""
+        near, difference, stop = Signal(), Signal(25), Signal(26)
         m.d.comb += [
-            stop.eq(total | (Const(1 << 27, 28) >> exponent)),
-            shift.eq(leading_zeros(m, stop)),
-            kept.eq((total << shift)[:28]),
+            near.eq(subtract & (shift[1:] == 0)),
+            difference.eq(Cat(Const(0, 1), big) - Mux(shift[0], small, Cat(Const(0, 1), small))),
+            stop.eq(difference | (Const(1 << 25, 26) >> exponent)),
         ]
-        biased = Signal(9)
-        m.d.comb += biased.eq(Mux(kept[27], exponent + 1 - shift, 0))
-        rounded, result = Signal(32), Signal(32)
+        return leading_zeros(m, stop) & near.replicate(5)
+
+    def _round(self, m, total, zeros, exponent, sign, subtract, special, nan):
+        # With its leading one at bit 27 the sum has exponent + 1: shifted by no more than that.
+        none, one, exact = Signal(), Signal(), Signal()
+        kept, shifted, by = Signal(28), Signal(28), Signal(5)
+        m.d.comb += [
+            none.eq(total[27] | (exponent == 0)), one.eq(total[26] | (exponent == 1)),
+            exact.eq(zeros > 2),
+            by.eq(Mux(exact, zeros, Mux(none, 0, Mux(one, 1, 2)))),
+            kept.eq(Mux(none, total, Mux(one, total << 1, total << 2))),
+            shifted.eq(total << zeros),
+        ]
+        biased, rounded, result = Signal(8), Signal(31), Signal(31)
         up = kept[3] & (kept[4] | kept[:3].any())
         m.d.comb += [
-            rounded.eq(Cat(kept[4:27], biased) + up),
-            result.eq(Cat(rounded[:31], sign & (kept[27] | ~subtract | kept[4:27].any()))),
+            biased.eq(exponent + 1 - by),
+            rounded.eq(Cat(kept[4:27], biased & kept[27].replicate(8)) + up),
+            result.eq(Mux(exact, Cat(shifted[4:27], biased & shifted[27].replicate(8)), rounded)),
         ]
-        with m.If(special | (rounded[23:] >= 255)):
-            m.d.comb += result.eq(Mux(nan, CANONICAL_NAN, Cat(Const(0x7F800000, 31), sign)))
-        return result
+        # Rounding up from the greatest number makes an infinity by itself.
+        with m.If(special | (exponent == 254) & total[27]):
+            m.d.comb += result.eq(Mux(nan, CANONICAL_NAN, 0x7F800000))
+        # What cancels is +0.
+        return Cat(result, sign & (~subtract | total.any()) & ~nan)
 
 
 class Scaler(wiring.Component):

@@ -6,6 +6,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from logicpim.rtl.pim.delay import Delay
 from logicpim.rtl.pim.pipeline import normalise
 from logicpim.spec.config import Config
 from logicpim.spec.isa import BYTE_FORMATS, Format
@@ -183,8 +184,11 @@ class OperandBank(wiring.Component):
     halves : In, ``depth`` FP16 or BF16 numbers, the first lowest
     mask : In, a bit each
     brain : In, they are BF16
-    o : Out, :func:`operand_vector`; exponents in the same clock, the rest :data:`SKEW` later
+    o : Out, :func:`operand_vector`; exponents ``latency`` clocks later, the rest :data:`SKEW`
+        after them
     """
+
+    latency = 1
 
     def __init__(self, *, depth: int, exponents: tuple[int, int] = FP16_EXPONENTS):
         self.depth = depth
@@ -194,25 +198,29 @@ class OperandBank(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        infinite, nan = Signal(self.depth), Signal(self.depth)
-        sign = Signal(self.depth)
+        later = Delay(m)
+        flags = {name: Signal(self.depth, name=name) for name in ("sign", "infinite", "nan")}
         for i in range(self.depth):
             operand, nonzero = self._decode(
                 m, i, Mux(self.mask[i], self.halves.word_select(i, 16), 0))
             special, round_ = operand.exponent == SPECIAL, operand.significand[:-1] == 0
+            exponent = Mux(nonzero, operand.exponent - (self.exponents[0] - 1), 0)
             m.d.comb += [
-                self.o.nonzero[i].eq(nonzero),
-                self.o.exponent[i].eq(Mux(nonzero, operand.exponent - (self.exponents[0] - 1),
-                                          0)),
-                infinite[i].eq(special & round_), nan[i].eq(special & ~round_),
-                sign[i].eq(operand.sign),
+                self.o.exponent[i].eq(later.register(f"exponent_{i}", exponent,
+                                                     len(self.o.exponent[i]))),
+                self.o.nonzero[i].eq(later.register(f"nonzero_{i}", nonzero)),
+                flags["infinite"][i].eq(special & round_), flags["nan"][i].eq(special & ~round_),
+                flags["sign"][i].eq(operand.sign),
+                self.o.significand[i].eq(later(later.name(f"significand_{i}",
+                                                          operand.significand), 1 + SKEW)),
             ]
-            late = Signal(SIGNIFICAND_BITS, name=f"significand_{i}", reset_less=True)
-            m.d.sync += late.eq(operand.significand)
-            m.d.comb += self.o.significand[i].eq(late)
-        late = Signal(3 * self.depth + 1, reset_less=True)
-        m.d.sync += late.eq(Cat(sign, infinite, ~self.o.nonzero, nan.any()))
-        m.d.comb += Cat(self.o.sign, self.o.infinite, self.o.zero, self.o.nan).eq(late)
+        nan = later.register("any_nan", later(flags["nan"], 1).any())
+        zero = later.register("zero", ~self.o.nonzero)
+        m.d.comb += [
+            self.o.sign.eq(later(flags["sign"], 1 + SKEW)),
+            self.o.infinite.eq(later(flags["infinite"], 1 + SKEW)),
+            self.o.zero.eq(zero), self.o.nan.eq(nan),
+        ]
         return m
 
     def _decode(self, m, i, half):

@@ -54,16 +54,21 @@ def normalise(m: Module, value: Value, steps, name: str = "normalise") -> tuple[
 
 
 def leading_zeros(m: Module, value: Value, name: str = "zeros") -> Value:
-    """Number of zeros above the leading one; its greatest value if there is no one."""
-    width = 1 << (len(value) - 1).bit_length()
-    value = Cat(Const(0, width - len(value)), value)
-    count = []
-    while width > 1:
-        width //= 2
-        zero = Signal(name=f"{name}_{width}")
-        rest = Signal(width, name=f"{name}_rest_{width}")
-        m.d.comb += [zero.eq(value[width:] == 0),
-                     rest.eq(Mux(zero, value[:width], value[width:]))]
-        value = rest
-        count.insert(0, zero)
-    return Cat(count)
+    """Number of zeros above the leading one; its greatest value if there is no one.
+
+    Halves are counted beside each other: a step for each bit of the number, each a gate or two.
+    """
+    bits = (len(value) - 1).bit_length()
+    value = Cat(Const(0, (1 << bits) - len(value)), value)
+    # Of each part: that it is all zero, and the zeros above its leading one.
+    parts = [(~bit, Const(0, 0)) for bit in value]
+    for step in range(bits):
+        joined = []
+        for at, (low, high) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+            empty, count = (Signal(width, name=f"{name}_{what}_{step}_{at}")
+                            for what, width in (("empty", 1), ("count", step + 1)))
+            m.d.comb += [empty.eq(low[0] & high[0]),
+                         count.eq(Cat(Mux(high[0], low[1], high[1]), high[0]))]
+            joined.append((empty, count))
+        parts = joined
+    return parts[0][1]

@@ -37,7 +37,7 @@ class Tile(wiring.Component):
     """
 
     #: Clocks from a beat to the end of the clock that writes its sums.
-    latency = ProcessingUnit.latency + 1
+    latency = OperandBank.latency + ProcessingUnit.latency + 1
     #: Clocks between beats for the same accumulators.
     revisit = ProcessingUnit.latency - ProcessingUnit.accumulator_delay + 2
 
@@ -78,8 +78,9 @@ class Tile(wiring.Component):
             m.d.sync += place.eq(places[-1])
             places.append(place)
         m.d.comb += [
-            accumulators.read.eq(places[ProcessingUnit.accumulator_delay - 1]),
-            accumulators.write.eq(places[ProcessingUnit.latency]),
+            accumulators.read.eq(places[OperandBank.latency + ProcessingUnit.accumulator_delay
+                                        - 1]),
+            accumulators.write.eq(places[OperandBank.latency + ProcessingUnit.latency]),
             accumulators.step.eq(self.step),
             *(out.eq(lane) for out, lane in zip(self.lanes, accumulators.lanes, strict=True)),
         ]

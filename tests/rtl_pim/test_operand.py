@@ -81,6 +81,8 @@ def test_wide_bank(seed, brain):
         for values in halves:
             ctx.set(bank.halves, sum(int(h) << 16 * i for i, h in enumerate(values)))
             operand = rule.decode(values, Format.BF16 if brain else Format.FP16)
+            await ctx.tick().repeat(OperandBank.latency)
+            ctx.set(bank.halves, 0)
             for i in np.flatnonzero(~operand.infinite & ~operand.nan):
                 assert ctx.get(bank.o.exponent[i]) == operand.exponent[i]
             assert ctx.get(bank.o.nonzero) == (~operand.zero).astype(int) @ (1 << np.arange(4))
@@ -111,13 +113,14 @@ def test_bank(seed):
             ctx.set(bank.mask, int(mask))
             operand = rule.decode_fp16(np.where(mask >> np.arange(4) & 1, values, 0))
             finite = ~operand.infinite & ~operand.nan
+            await ctx.tick().repeat(OperandBank.latency)
+            ctx.set(bank.halves, 0)
             for i in range(4):
                 assert ctx.get(bank.o.nonzero) >> i & 1 == int(not operand.zero[i])
                 if finite[i]:
                     assert ctx.get(bank.o.exponent[i]) == (
                         0 if operand.zero[i] else operand.exponent[i] - FP16_EXPONENTS[0] + 1)
             await ctx.tick()
-            ctx.set(bank.halves, 0)
             assert [ctx.get(s) for s in bank.o.significand] == operand.significand.tolist()
             for name in ("sign", "infinite", "zero"):
                 bits = getattr(operand, name).astype(int)

