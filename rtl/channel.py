@@ -10,8 +10,8 @@ from logicpim.rtl.control.buffer_ports import BufferPorts
 from logicpim.rtl.control.counters import Counters
 from logicpim.rtl.control.decoder import InstructionDecoder
 from logicpim.rtl.control.descriptor import COMPLETION
-from logicpim.rtl.control.executor import PASSES, OperationExecutor
-from logicpim.rtl.control.host import RESPONSES, HostPort, host_address_bits, host_request
+from logicpim.rtl.control.executor import OperationExecutor
+from logicpim.rtl.control.host import HostPort, host_address_bits, host_request
 from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
 from logicpim.rtl.control.read_errors import ReadErrors
@@ -113,7 +113,7 @@ class Channel(wiring.Component):
             connect(m, host.dram, dram.host)
             m.d.comb += [host.dram_done.eq(dram.host_done), host.dram_rdata.eq(tsv.host_rdata)]
             return
-        m.submodules.masked_writes = masked = MaskedWrites(self.config, RESPONSES)
+        m.submodules.masked_writes = masked = MaskedWrites(self.config)
         connect(m, host.dram, masked.i)
         connect(m, masked.o, dram.host)
         m.d.sync += masked.o_done.eq(dram.host_done)  # the decoder's clock
@@ -193,7 +193,7 @@ class Channel(wiring.Component):
     def _counters(self, m: Module, gemm, dram, host, tsv, executor) -> None:
         m.submodules.counters = self._counted = counters = Counters(self.config)
         if self.config.ecc:
-            m.submodules.read_errors = errors = ReadErrors(self.config, PASSES)
+            m.submodules.read_errors = errors = ReadErrors(self.config)
             connect(m, errors.o, executor.read_error)
             wiring.connect(m, tsv.ecc, counters.ecc)
             job = executor.bundle.payload

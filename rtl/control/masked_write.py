@@ -9,6 +9,8 @@ from logicpim.rtl.signatures import host_access
 from logicpim.rtl.stream import transfer
 from logicpim.spec.config import Config
 
+from .host import RESPONSES
+
 
 class MaskedWrites(wiring.Component):
     """Passes host accesses on; a write whose mask is not full becomes a read and a full write.
@@ -31,7 +33,7 @@ class MaskedWrites(wiring.Component):
     done, rdata, bad : Out, the same for those taken; ``bad`` of a masked write: nothing written
     """
 
-    def __init__(self, config: Config, under_way: int):
+    def __init__(self, config: Config, under_way: int = RESPONSES):
         self.config, self.under_way = config, under_way
         bits = config.granule_bits
         super().__init__({

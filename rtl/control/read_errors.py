@@ -9,6 +9,8 @@ from logicpim.rtl.signatures import bundle_job
 from logicpim.rtl.stream import Queue
 from logicpim.spec.config import Config
 
+from .executor import PASSES
+
 
 class ReadErrors(wiring.Component):
     """Counts the words that leave the decoders against the jobs that asked for them.
@@ -29,7 +31,7 @@ class ReadErrors(wiring.Component):
     o : Out, stream of verdicts, one a job: 1 where a word was not correct
     """
 
-    def __init__(self, config: Config, depth: int):
+    def __init__(self, config: Config, depth: int = PASSES):
         self.config, self.depth = config, depth
         super().__init__({
             "job": In(1), "words": In(bundle_job(config).members["words"]),
