@@ -33,7 +33,8 @@ class Builder:
         """A size by its role; of the encoder where that has its own."""
         sizes = SIZES | self.family.sizes
         name = sizes.get(f"{side}_{role}") or sizes[role]
-        return self.f.size(name, default)
+        most = {"layers": 1 << 12, "experts": 1 << 12}.get(role, 1 << 31)
+        return self.f.size(name, default, most=most)
 
     def model(self, name: str, eos_ids: tuple[int, ...]) -> ModelConfig:
         """The whole model."""
@@ -65,7 +66,8 @@ class Builder:
             head_scale=hidden ** -0.5 if relative and tied else 1.0,
             tied=tied, head_bias=f.flag(family.head_bias),
             max_positions=self.size("positions", 1 << 17), eos_ids=eos_ids,
-            start_id=f.size("decoder_start_token_id", 0, least=0) if encoder else None,
+            start_id=f.size("decoder_start_token_id", 0, 0, f.size("vocab_size") - 1)
+            if encoder else None,
             pad_id=f.size("pad_token_id", 1, least=0) if sinusoidal else None,
             storage="mxfp4" if quantisation else "packed" if packed else "each")
 
@@ -145,8 +147,8 @@ class Builder:
             return 0
         types = f.values.get("layer_types")
         if kind in ("upper", "alternate") and types is not None:
-            if not isinstance(types, list) or len(types) != self.size("layers") or not set(
-                    types) <= {"sliding_attention", "full_attention"}:
+            if not isinstance(types, list) or len(types) != self.size("layers") or not all(
+                    t in ("sliding_attention", "full_attention") for t in types):
                 f.fail("layer_types must name each layer sliding_attention or full_attention")
             return width if types[layer] == "sliding_attention" else 0
         if kind == "upper":
@@ -166,9 +168,9 @@ class Builder:
             f.fail(f"rope_type {kind!r} is not supported: only {', '.join(ROPES)} are")
         theta = f.positive("rope_theta", self.family.theta,
                            values if "rope_theta" in values else None)
-        known = {name: values[name] for name in ("mscale", "mscale_all_dim", "attention_factor",
-                                                 "short_mscale", "long_mscale", "truncate")
-                 if values.get(name) is not None}
+        known = {name: f.positive(name, None, values) for name in (
+            "mscale", "mscale_all_dim", "attention_factor", "short_mscale", "long_mscale")
+            if values.get(name) is not None}
         if kind in ("linear", "llama3", "yarn"):
             known["factor"] = f.positive("factor", None, values)
         if kind == "llama3":
@@ -177,6 +179,7 @@ class Builder:
         if kind == "yarn":
             known |= {n: f.positive(n, d, values) for n, d in (("beta_fast", 32.0),
                                                                ("beta_slow", 1.0))}
+            known["truncate"] = values.get("truncate") is not False
         if kind == "longrope":
             known |= {n: f.numbers(n, values, dim // 2) for n in ("short_factor", "long_factor")}
         if kind in ("llama3", "yarn", "longrope"):

@@ -23,7 +23,7 @@ def _eos_ids(folder: Path, fields: Fields) -> tuple[int, ...]:
 def parse_config(fields: Fields, eos_ids: tuple[int, ...] = ()) -> ModelConfig:
     """The configuration that the values of a config.json say. Raises ModelError in one line."""
     kind = fields.values.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         fields.fail(f"model_type {kind!r} is not known; known are {', '.join(FAMILIES)}")
     try:
         return Builder(fields, FAMILIES[kind]).model(kind, eos_ids)

@@ -146,6 +146,8 @@ class Family:
 
 def _qwen3_sparse(f: Fields, layer: int, side: str) -> bool:
     dense = f.values.get("mlp_only_layers") or []
+    if not isinstance(dense, list):
+        f.fail(f"mlp_only_layers must be a list of layers, not {dense!r}")
     return layer not in dense and (layer + 1) % f.size("decoder_sparse_step", 1) == 0
 
 
@@ -234,7 +236,7 @@ FAMILIES = {
                "experts": "num_experts|num_local_experts", "top_k": "",
                "activation": "activation_function"},
         router=lambda f: Router(bias=f.flag(("router_bias", False)),
-                                scale=1 - float(f.values.get("moe_token_dropout", 0.2))),
+                                scale=1 - f.share("moe_token_dropout", 0.2)),
         refuse=(("second_expert_policy", (None, "all"), "both experts of a token are used"),
                 ("moe_eval_capacity_token_fraction", (None, 1, 1.0), "no token is dropped"))),
 }

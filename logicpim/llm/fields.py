@@ -2,6 +2,7 @@
 """Typed look-ups in config.json: an error names the file, the field and what was found."""
 
 import json
+import math
 from pathlib import Path
 
 from ..spec.errors import ModelError
@@ -31,7 +32,8 @@ class Fields:
         """Raises ModelError with the file before ``text``."""
         raise ModelError(f"{self.path}: {text}")
 
-    def size(self, name: str, default: int | None = None, least: int = 1) -> int:
+    def size(self, name: str, default: int | None = None, least: int = 1,
+             most: int = 1 << 31) -> int:
         """A whole number; missing or null it is ``default``, an error if that is None.
 
         ``name`` may be several, with | between them: the first that is there counts.
@@ -43,16 +45,23 @@ class Fields:
             if default is None:
                 self.fail(f"{name} is missing")
             return default
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            self.fail(f"{name} must be a whole number >= {least}, not {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self.fail(f"{name} must be a whole number from {least} to {most}, not {value!r}")
         return value
 
     def positive(self, name: str, default: float | None, values: dict | None = None) -> float:
         """A number above 0, of ``values`` or of config.json."""
         value = (self.values if values is None else values).get(name)
         value = default if value is None else value
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        if not _number(value) or not value > 0:
             self.fail(f"{name} must be a number > 0, not {value!r}")
+        return float(value)
+
+    def share(self, name: str, default: float) -> float:
+        """A number from 0 to 1."""
+        value = self.values.get(name, default)
+        if not _number(value) or not 0 <= value <= 1:
+            self.fail(f"{name} must be a number from 0 to 1, not {value!r}")
         return float(value)
 
     def flag(self, entry) -> bool:
@@ -76,7 +85,7 @@ class Fields:
         """A list of ``length`` numbers above 0."""
         found = values.get(name)
         if not isinstance(found, list) or len(found) != length or not all(
-                isinstance(v, int | float) and v > 0 for v in found):
+                _number(v) and v > 0 for v in found):
             self.fail(f"{name} must be a list of {length} numbers > 0")
         return [float(v) for v in found]
 
@@ -84,3 +93,7 @@ class Fields:
         """Fails unless the value, null where it is missing, is one of ``values``."""
         if (value := self.values.get(name)) not in values:
             self.fail(f"{name} {value!r} is not supported: {why}")
+
+
+def _number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

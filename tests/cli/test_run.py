@@ -109,7 +109,14 @@ def no_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
 
 
+def no_number(folder):
+    """The last of the tensors, as the file has them, ends in a NaN: a router's or an expert's."""
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-2] + b"\xff\x7e")
+
+
 @pytest.mark.parametrize("damage, words", [
+    (no_number, ["tensor model.", "no finite numbers", "fetch it again"]),
     (broken_json, ["config.json", "not valid JSON"]),
     (truncated, ["model.safetensors is truncated", "fetch it again"]),
     (no_tokenizer, ["tokenizer.json is missing", "token ids"]),
@@ -118,7 +125,7 @@ def test_damaged(run, make_model, damage, words):
     folder = make_model()
     damage(folder)
     before = sorted(folder.iterdir())
-    run(folder, "--json").refused(*words)
+    run(folder, "--tokens", 4, "--json").refused(*words)
     assert sorted(folder.iterdir()) == before
 
 

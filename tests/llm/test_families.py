@@ -3,16 +3,19 @@
 The folders are made by scripts/make_family_goldens.py.
 """
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from logicpim.llm.checkpoint import Checkpoint
-from logicpim.llm.config import load_config
-from logicpim.llm.decoder import Model, NumpyExperts
+from logicpim.llm.config import load_config, parse_config
+from logicpim.llm.decoder import KvCache, Model, NumpyExperts
 from logicpim.llm.families import FAMILIES
+from logicpim.llm.fields import Fields
 from logicpim.spec.errors import ModelError
 
 FOLDERS = {path.parent.name: path.parent
@@ -105,3 +108,57 @@ def test_mxfp4_needs_whole_blocks(tmp_path):
         (folder / "config.json").write_text(json.dumps(values | {"hidden_size": 60}))
     with pytest.raises(ModelError, match="multiples of 32"):
         load_config(damaged(tmp_path, "gpt_oss-mxfp4", edit))
+
+
+def fields(values):
+    """Paths to the fields of a config.json, those of an object in it too."""
+    for key, value in values.items():
+        yield (key,)
+        if isinstance(value, dict):
+            yield from ((key, inner) for inner in value)
+
+
+WRONG = ["x", -1, 0, 1.5, 1 << 50, [], {"a": 1}, True, None, float("inf")]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("wrong", [pytest.param(w, marks=[] if w in ("x", -1, []) else
+                                                pytest.mark.full) for w in WRONG], ids=repr)
+def test_a_wrong_field_is_one_line(name, wrong):
+    """Whatever stands in config.json, the model works or one line says why not."""
+    folder = FOLDERS[name]
+    values = json.loads((folder / "config.json").read_text())
+    for path in fields(values):
+        changed = copy.deepcopy(values)
+        at = changed[path[0]] if len(path) > 1 else changed
+        if wrong is None:
+            del at[path[-1]]
+        else:
+            at[path[-1]] = wrong
+        try:
+            config = parse_config(Fields("config.json", changed))
+            model = Model(config, Checkpoint(folder, config))
+            cache = KvCache(config, 8)
+            with np.errstate(all="ignore"):
+                ids = model.start([4, 5, 6], cache, lambda layer, x, *_: x)
+                model.forward(ids, cache, lambda layer, x, *_: x)
+        except ModelError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_damaged_header_is_one_line(tmp_path, seed):
+    """Bits that flip in the head of a file: it is refused, or what it names is still right."""
+    folder = damaged(tmp_path, "qwen3", lambda folder: None)
+    path = folder / "model.safetensors"
+    sound, random = path.read_bytes(), np.random.default_rng(seed)
+    config, refused = load_config(folder), 0
+    for _ in range(150):
+        data = bytearray(sound)
+        data[random.integers(0, 2000)] ^= 1 << random.integers(0, 8)
+        path.write_bytes(data)
+        try:
+            Model(config, Checkpoint(folder, config))
+        except ModelError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 50
