@@ -6,6 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.bank.controller import DramController
+from logicpim.rtl.bank.order import HostOrder
 from logicpim.rtl.control.buffer_ports import BufferPorts
 from logicpim.rtl.control.counters import Counters
 from logicpim.rtl.control.decoder import InstructionDecoder
@@ -54,7 +55,8 @@ class Channel(wiring.Component):
     done_valid, done_ready, done_tag, done_status : completions out
     host_req_* : requests in: ``write``, ``region``, ``address`` (granules), ``data``,
         ``mask`` (a bit per byte written)
-    host_resp_* : responses out: ``data`` (of a read), ``error`` (no such address)
+    host_resp_* : responses out: ``data`` (of a read), ``error`` (no such address, or a bundle of
+        Logic-PIM's, if ``config.ownership`` is to refuse these)
     dram_* : command and data buses of the DRAM, see :mod:`logicpim.rtl.signatures` for the
         clock in which each is valid; with ``lane_repair`` the lanes of the data buses and the test
         port, see :mod:`logicpim.rtl.tsv.lane_ends`
@@ -109,15 +111,21 @@ class Channel(wiring.Component):
 
     def _host_dram(self, m: Module, host, dram, tsv) -> None:
         """The host port's way to the DRAM."""
+        m.submodules.host_order = order = HostOrder(self.config, RESPONSES)
+        connect(m, order.o, dram.host)
+        # With check bits there is a clock for their decoder.
+        domain = m.d.sync if self.config.ecc else m.d.comb
+        domain += [order.o_done.eq(dram.host_done), order.o_part.eq(dram.host_part)]
+        m.d.comb += [order.o_rdata.eq(tsv.host_rdata), host.owned.eq(dram.owned)]
         if not self.config.ecc:
-            connect(m, host.dram, dram.host)
-            m.d.comb += [host.dram_done.eq(dram.host_done), host.dram_rdata.eq(tsv.host_rdata)]
+            connect(m, host.dram, order.i)
+            m.d.comb += [host.dram_done.eq(order.done), host.dram_rdata.eq(order.rdata)]
             return
         m.submodules.masked_writes = masked = MaskedWrites(self.config)
         connect(m, host.dram, masked.i)
-        connect(m, masked.o, dram.host)
-        m.d.sync += masked.o_done.eq(dram.host_done)  # the decoder's clock
-        m.d.comb += [masked.o_rdata.eq(tsv.host_rdata), masked.o_bad.eq(tsv.host_bad),
+        connect(m, masked.o, order.i)
+        m.d.comb += [order.o_bad.eq(tsv.host_bad), masked.o_done.eq(order.done),
+                     masked.o_rdata.eq(order.rdata), masked.o_bad.eq(order.bad),
                      host.dram_done.eq(masked.done), host.dram_rdata.eq(masked.rdata),
                      host.dram_bad.eq(masked.bad)]
 

@@ -23,10 +23,13 @@ class Bound:
         with ``reopen = nRTPL + nRP + stagger + nRCDRD`` and, of a staggered activation,
         ``stagger = (parts - 1) * nFAW + (groups - 1) * nRRDS``.
     stall : float
-        What refresh costs in each nREFI. One bank at a time: from a bundle's last word, through
-        the refreshes nRREFD apart, to its next, less the time that the other B - 1 bundles
-        stream; a pair of bundles hides the second behind the first. Nothing, if the refresh of
-        a part fits between two rows of a bundle. All at once: the same with nRFC of a rank.
+        What refresh costs in each nREFI. A bundle that is refreshed, ``n`` of its banks one after
+        the other, is away for ``away(n) = nRTPL + nRP + (n - 1) * nRREFD + nRFCSB + nRCDRD``; the
+        other bundles stream for ``(B - 1) * row + nCCDL`` of that, and the rest is lost, but only
+        once for all bundles: in a round of the stream each can wait while the ones before it do.
+        As ``away`` grows by the same for each bank, it is best to refresh either all banks of a
+        bundle in one round or one bank in each of as many rounds; whichever costs less. All at
+        once: the same with nRFC of a rank, of which both bundles are away.
     start : int
         Before the first word's data: activation, nRCDRD, nCL and nBL.
     """
@@ -51,7 +54,6 @@ def bound(config: Config, bundles: int) -> Bound:
     """The bound of a configuration that streams over so many bundles."""
     t, org = config.dram_timing, config.dram
     stagger = org.stagger_of(t) if config.stagger else 0
-    spread = (org.bank_groups - 1) * t.nRRDS if config.stagger else 0
     row, close = org.columns * t.nCCDL, t.nRTPL + t.nRP
     reopen = close + stagger + t.nRCDRD
     period = max(row, (row - t.nCCDL + reopen) / bundles)
@@ -63,11 +65,12 @@ def bound(config: Config, bundles: int) -> Bound:
         chain = close + t.nRFC + stagger + t.nRCDRD
         stall = max(0, chain - other - max(0, reopen - away))
     else:
-        part = close + (org.bank_groups - 1) * t.nRREFD + t.nRFCSB + spread + t.nRCDRD
-        chain = part + (org.bundle_banks - org.bank_groups) * t.nRREFD
-        hidden = bundles > 1 and part <= away
-        stall = 0 if hidden else max(1, bundles // 2) * max(0, chain - max(away, reopen))
-    saved = 0 if config.refresh_kind == "all" else config.postpone + 1
+        one = close + t.nRFCSB + t.nRCDRD
+        chain = one + (org.bundle_banks - 1) * t.nRREFD
+        stall = min(max(0, chain - max(away, reopen)),
+                    org.bundle_banks * max(0, one - max(away, reopen)))
+    # Before and after the kernel: what may be postponed, one ahead of time, and one in between.
+    saved = 1 if config.refresh_kind == "all" else config.postpone + 2
     return Bound(row, period, stall if config.refresh else 0, stagger + t.nRCDRD + t.nCL + t.nBL,
                  t.nREFI, saved)
 

@@ -102,6 +102,9 @@ class Config:
         Instructions the queue holds.
     host_burst : int
         Host accesses to one open row served in a row before the row is closed.
+    ownership : str
+        What a host access to a bundle that Logic-PIM owns meets: ``"wait"``: it waits for its turn;
+        ``"refuse"``: it is answered with an error and has no effect.
     ecc : bool
         Whether stored words carry check bits: one wrong bit in 64 is corrected, two are detected.
     lane_repair : bool
@@ -126,6 +129,7 @@ class Config:
     word_fifo: int = 16
     queue_depth: int = 8
     host_burst: int = 32
+    ownership: str = "wait"
     ecc: bool = False
     lane_repair: bool = False
     lane_group: int = 64
@@ -144,6 +148,8 @@ class Config:
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.refresh_kind not in ("bank", "all"):
             raise ConfigError(f'refresh_kind must be "bank" or "all", not {self.refresh_kind!r}')
+        if self.ownership not in ("wait", "refuse"):
+            raise ConfigError(f'ownership must be "wait" or "refuse", not {self.ownership!r}')
         if self.postpone not in range(7):
             raise ConfigError(f"postpone must be from 0 to 6, not {self.postpone!r}: of the eight "
                               f"refreshes that may be owed, one is due and one is on its way")

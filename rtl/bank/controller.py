@@ -23,7 +23,8 @@ from .strobe import StrobeGenerator
 class DramController(wiring.Component):
     """Only wires: scheduler with its agents, output registers and strobes.
 
-    Words of a job are transferred in order, each once; host accesses complete in order. While the
+    Words of a job are transferred in order, each once; host accesses to one part of the bundles
+    complete in order (:class:`~logicpim.rtl.bank.order.HostOrder` puts all in order). While the
     stream reads a row of one bundle, the next one it needs is closed, refreshed and opened, and
     the host accesses any other: a word of the stream each two clocks, a granule of the host each
     clock.
@@ -39,7 +40,9 @@ class DramController(wiring.Component):
     bus : Out(CommandBus), registered
     strobes : Out(DataStrobes)
     host_done, job_done : Out(1), as in :class:`StrobeGenerator`
+    host_part : Out, of the access that is done
     activity : Out(Activity), registered
+    owned : Out(bundles), the sets of the job at hand and of the one offered: Logic-PIM's bundles
     event_refresh : Out(1), a refresh command is on the bus
     """
 
@@ -49,8 +52,9 @@ class DramController(wiring.Component):
             "job": In(stream.Signature(bundle_job(config))),
             "host": In(stream.Signature(host_access(config))),
             "bus": Out(CommandBus(config)), "strobes": Out(DataStrobes(config)),
-            "host_done": Out(1), "job_done": Out(1), "activity": Out(Activity),
-            "event_refresh": Out(1),
+            "host_done": Out(1), "host_part": Out(range(config.dram.parts)),
+            "job_done": Out(1), "activity": Out(Activity),
+            "owned": Out(config.dram.bundles), "event_refresh": Out(1),
         })
 
     def elaborate(self, platform):
@@ -67,7 +71,9 @@ class DramController(wiring.Component):
             bundle.word_ready.eq(self.strobes.word_ready),
             strobe.bundle.eq(scheduler.column0), strobe.host.eq(scheduler.column1),
             strobe.last.eq(bundle.last), strobe.data.eq(host.data), strobe.mask.eq(host.mask),
+            strobe.part.eq(host.part), self.host_part.eq(strobe.done_part),
             self.host_done.eq(strobe.host_done), self.job_done.eq(strobe.job_done),
+            self.owned.eq(bundle.used),
         ]
         m.d.sync += [
             *(getattr(self.bus, slot).eq(getattr(scheduler, slot))

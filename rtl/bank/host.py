@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The host agent: conventional open-page accesses to single banks, in order, rows ahead of time."""
+"""The host agent: conventional open-page accesses to single banks, rows ahead of time."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from logicpim.rtl.generate.share import shared
 from logicpim.rtl.signatures import column_command, host_access, row_command
-from logicpim.rtl.stream import Queue, transfer
+from logicpim.rtl.stream import Queue
 from logicpim.spec.config import Config
 from logicpim.spec.dram import DramCommand
 
@@ -21,7 +22,7 @@ class Place:
     """The parts of a granule address, as Organisation.locate and bank_of read it.
 
     From its top: bundle (rank, high), row, column, lane (low, group). ``bank`` counts the lanes of
-    all bundles, ``bank_in_group`` is what commands carry.
+    all bundles, ``way_bank`` those of one part; ``bank_in_group`` is what commands carry.
     """
 
     def __init__(self, config: Config, address: Value):
@@ -33,6 +34,7 @@ class Place:
             at += ceil_log2(size)
         self.bundle = Cat(self.high, self.rank)
         self.bank = Cat(self.group, self.low, self.bundle)
+        self.way_bank = Cat(self.group, self.bundle)
         self.bank_in_group = Cat(self.low, self.high)
         self.bus_group = Cat(self.group, self.rank)
 
@@ -48,13 +50,13 @@ def prepared_access(config: Config) -> data.StructLayout:
                               "write": unsigned(1), "activate": unsigned(1)})
 
 
-class HostAgent(wiring.Component):
-    """Three stages, each in order: close a wrong row, open the right one, access it.
+class HostWay(wiring.Component):
+    """The accesses to one part of each bundle, in order: close a wrong row, open the right one.
 
     A stage works on accesses up to :data:`AHEAD` before the next one does, so a row that is needed
     is opened while earlier accesses move data. A row stays open until another one of its bank is
     needed or the bundle is taken away, which the bundle machine does, and not before each access
-    that passed the first stage is made (``idle``). Row and column commands go into slot 1.
+    that passed the first stage is made (``idle``).
 
     Parameters
     ----------
@@ -65,12 +67,138 @@ class HostAgent(wiring.Component):
     host : In, stream of :func:`~logicpim.rtl.signatures.host_access`
     wants : Out(bundles), the bundle of the access in the first stage
     grant : In(bundles), it may pass
+    may_pass : Out(1), it could; ``passes`` : In(1), it does
+    idle : Out(bundles), none of this bundle is on its way
+    closed : In(bundles), all banks of the bundle are closed in this clock
+    may_activate, may_precharge, may_access : In(banks), by bundle and group
+    may_open : In(ranks), the rank may take an activate of the host
+    row : Out, command of this clock if ``row_taken``; ``row_place`` : Out, its address
+    access : Out, stream of host_access, whose row is open or being opened
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.share_key = config.digest
+        org = config.dram
+        bundles, self.banks = org.bundles, org.bundles * org.bank_groups
+        super().__init__({
+            "host": In(stream.Signature(host_access(config))),
+            "wants": Out(bundles), "grant": In(bundles), "may_pass": Out(1), "passes": In(1),
+            "idle": Out(bundles), "closed": In(bundles),
+            "may_activate": In(self.banks), "may_precharge": In(self.banks),
+            "may_open": In(org.ranks), "row": Out(row_command(config)), "row_taken": In(1),
+            "row_place": Out(ceil_log2(org.granules)),
+            "access": Out(stream.Signature(host_access(config)))})
+
+    def _close(self, m: Module, source, sink):
+        """The first stage: at most a precharge for each access; (place, precharge)."""
+        org, access = self.config.dram, source.payload
+        place = Place(self.config, access.address)
+        held, hit, pending = (Signal(self.banks, name=n) for n in ("held", "hit", "pending"))
+        granted, precharge, hits, right = Signal(), Signal(), Signal(), Signal()
+        bank, closes = place.way_bank, Signal()
+        m.d.comb += [
+            self.wants.eq(source.valid << place.bundle),
+            granted.eq(source.valid & self.grant.bit_select(place.bundle, 1)),
+            hits.eq(hit.bit_select(bank, 1)), right.eq(hits | ~held.bit_select(bank, 1)),
+            self.may_pass.eq(granted & right & sink.ready),
+            precharge.eq(granted & ~right & ~pending.bit_select(bank, 1)
+                         & self.may_precharge.bit_select(bank, 1)),
+            sink.valid.eq(self.passes), source.ready.eq(self.passes),
+            sink.payload.address.eq(access.address), sink.payload.write.eq(access.write),
+            sink.payload.activate.eq(~hits),
+            closes.eq((self.row.command == DramCommand.PRE) & self.row_taken),
+        ]
+        made = self.access.valid & self.access.ready
+        accessed = Place(self.config, self.access.payload.address).way_bank
+        for index in range(self.banks):
+            row = Signal(len(place.row), name=f"row{index}")
+            count = Signal(range(2 * AHEAD + 8), name=f"count{index}")
+            here = bank == index
+            m.d.comb += [hit[index].eq(held[index] & (row == place.row)),
+                         pending[index].eq(count != 0)]
+            m.d.sync += count.eq(count + (self.passes & here) - (made & (accessed == index)))
+            with m.If(self.passes & here):
+                m.d.sync += [row.eq(place.row), held[index].eq(1)]
+            with m.Elif((closes & here) | self.closed[index // org.bank_groups]):
+                m.d.sync += held[index].eq(0)
+        for bundle in range(org.bundles):
+            m.d.comb += self.idle[bundle].eq(~pending.word_select(bundle, org.bank_groups).any())
+        return place, precharge
+
+    def _open(self, m: Module, source, sink):
+        """The second stage: at most an activate for each access; (place, activate)."""
+        place = Place(self.config, source.payload.address)
+        activate, moves = Signal(), Signal()
+        m.d.comb += [
+            activate.eq(source.valid & source.payload.activate & sink.ready
+                        & self.may_activate.bit_select(place.way_bank, 1)
+                        & self.may_open.bit_select(place.rank, 1)),
+            moves.eq(source.valid & (~source.payload.activate | (activate & self.row_taken))),
+            sink.valid.eq(moves), sink.payload.eq(source.payload),
+            source.ready.eq(moves & sink.ready),
+        ]
+        return place, activate
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        written = data.StructLayout({name: shape for name, shape in host_access(config).members
+                                     .items() if name in ("data", "mask")})
+        entry = prepared_access(config)
+        m.submodules.arrived = arrived = Queue(entry, depth=4)
+        m.submodules.closed_rows = closed = Queue(entry, depth=AHEAD)
+        m.submodules.opened_rows = opened = Queue(entry, depth=AHEAD)
+        m.submodules.written = values = Queue(written, depth=2 * AHEAD + 4)
+        request, access = self.host.payload, self.access.payload
+        m.d.comb += [
+            self.host.ready.eq(arrived.i.ready & values.i.ready),
+            arrived.i.valid.eq(self.host.valid & values.i.ready),
+            values.i.valid.eq(self.host.valid & arrived.i.ready),
+            arrived.i.payload.address.eq(request.address),
+            arrived.i.payload.write.eq(request.write),
+            values.i.payload.data.eq(request.data), values.i.payload.mask.eq(request.mask),
+            access.address.eq(opened.o.payload.address), access.write.eq(opened.o.payload.write),
+            access.data.eq(values.o.payload.data), access.mask.eq(values.o.payload.mask),
+            self.access.valid.eq(opened.o.valid & values.o.valid),
+            opened.o.ready.eq(self.access.valid & self.access.ready),
+            values.o.ready.eq(self.access.valid & self.access.ready),
+        ]
+        opening, activate = self._open(m, closed.o, opened.i)
+        closing, precharge = self._close(m, arrived.o, closed.i)
+        with m.If(activate):
+            m.d.comb += [self.row.command.eq(DramCommand.ACT), self.row.row.eq(opening.row),
+                         self.row_place.eq(closed.o.payload.address),
+                         *opening.name_bank(self.row)]
+        with m.Elif(precharge):
+            m.d.comb += [self.row.command.eq(DramCommand.PRE),
+                         self.row_place.eq(arrived.o.payload.address),
+                         *closing.name_bank(self.row)]
+        return m
+
+
+class HostAgent(wiring.Component):
+    """A :class:`HostWay` for each part of a bundle; row and column commands go into slot 1.
+
+    Accesses to one part are made in order, those to several parts as their rows are open: while one
+    part's next rows wait for nFAW or to be closed, the others go on. Of ways that could go on in
+    the same clock they take turns.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    host : In, stream of :func:`~logicpim.rtl.signatures.host_access`
+    wants : Out(bundles), the bundles of accesses in the first stage
+    grant : In(bundles), they may pass, one a clock
     passed, idle : Out(bundles), an access passes; none of this bundle is on its way
     closed : In(bundles), all banks of the bundle are closed in this clock
     may_activate, may_access, may_precharge : In(banks), by bundle and lane
     may_open : In(ranks), the rank may take an activate of the host
     row, column : Out, commands of this clock
-    bank : Out, of ``row``; ``accessed`` : Out, of ``column``
+    bank : Out, of ``row``; ``accessed`` : Out, of ``column``; ``part`` : Out, its part
     data, mask : Out, what a WR writes
     """
 
@@ -86,69 +214,46 @@ class HostAgent(wiring.Component):
             "may_precharge": In(self.banks), "may_open": In(org.ranks),
             "row": Out(row_command(config)), "column": Out(column_command(config)),
             "bank": Out(range(self.banks)), "accessed": Out(range(self.banks)),
+            "part": Out(range(org.parts)),
             "data": Out(config.granule_bits), "mask": Out(config.granule_bytes)})
 
-    def _close(self, m: Module, source, sink, blocked):
-        """The first stage: at most a precharge for each access; (bank, precharge, passes)."""
-        org = self.config.dram
-        access = source.payload
-        place = Place(self.config, access.address)
-        held, hit, pending = (Signal(self.banks, name=n) for n in ("held", "hit", "pending"))
-        granted, precharge, passes, hits = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            self.wants.eq(source.valid << place.bundle),
-            granted.eq(source.valid & self.grant.bit_select(place.bundle, 1)),
-            hits.eq(hit.bit_select(place.bank, 1)),
-            passes.eq(granted & (hits | ~held.bit_select(place.bank, 1)) & sink.ready),
-            precharge.eq(granted & ~hits & held.bit_select(place.bank, 1) & ~blocked
-                         & ~pending.bit_select(place.bank, 1)
-                         & self.may_precharge.bit_select(place.bank, 1)),
-            sink.valid.eq(granted & (hits | ~held.bit_select(place.bank, 1))),
-            sink.payload.address.eq(access.address), sink.payload.write.eq(access.write),
-            sink.payload.activate.eq(~hits), source.ready.eq(passes),
-            self.passed.eq(passes << place.bundle),
-        ]
-        made = self.column.command != DramCommand.NOP
-        for index in range(self.banks):
-            row = Signal(len(place.row), name=f"row{index}")
-            count = Signal(range(2 * AHEAD + 8), name=f"count{index}")
-            here = place.bank == index
-            m.d.comb += [hit[index].eq(held[index] & (row == place.row)),
-                         pending[index].eq(count != 0)]
-            m.d.sync += count.eq(count + (passes & here) - (made & (self.accessed == index)))
-            with m.If(passes & here):
-                m.d.sync += [row.eq(place.row), held[index].eq(1)]
-            with m.Elif((precharge & here) | self.closed[index // org.bundle_banks]):
-                m.d.sync += held[index].eq(0)
-        for bundle in range(org.bundles):
-            m.d.comb += self.idle[bundle].eq(~pending.word_select(bundle, org.bundle_banks).any())
-        return place, precharge
+    def _turns(self, m: Module, name: str, ready, moves=None):
+        """One bit of ``ready``, the first after that of the last turn, as a number and as bits."""
+        count = len(ready)
+        last, number, chosen = (Signal(range(count), name=f"{name}_last"),
+                                Signal(range(count), name=f"{name}_number"),
+                                Signal(count, name=f"{name}_chosen"))
+        with m.Switch(last):
+            for before in range(count):
+                with m.Case(before):
+                    for offset in reversed(range(1, count + 1)):
+                        way = (before + offset) % count
+                        with m.If(ready[way]):
+                            m.d.comb += number.eq(way)
+        m.d.comb += chosen.eq(ready.any() << number)
+        with m.If(ready.any() if moves is None else moves):
+            m.d.sync += last.eq(number)
+        return number, chosen
 
-    def _open(self, m: Module, source, sink):
-        """The second stage: at most an activate for each access; (bank, activate)."""
-        place = Place(self.config, source.payload.address)
-        activate, ready = Signal(), Signal()
-        m.d.comb += [
-            ready.eq(self.may_activate.bit_select(place.bank, 1)
-                     & self.may_open.bit_select(place.rank, 1)),
-            sink.valid.eq(source.valid & (ready | ~source.payload.activate)),
-            sink.payload.eq(source.payload), source.ready.eq(sink.valid & sink.ready),
-            activate.eq(transfer(source) & source.payload.activate),
-        ]
-        return place, activate
-
-    def _access(self, m: Module, source, data) -> None:
-        """The third stage: column commands."""
+    def _access(self, m: Module, ways) -> None:
+        """Column commands."""
         m.submodules.timers = timers = PathTimers(self.config, host=True)
-        place, write = Place(self.config, source.payload.address), source.payload.write
+        ready = Signal(len(ways))
+        for way, port in enumerate(ways):
+            at = Place(self.config, port.access.payload.address)
+            m.d.comb += ready[way].eq(port.access.valid & timers.free.bit_select(at.bus_group, 1)
+                                      & self.may_access.bit_select(at.bank, 1))
         issue = Signal()
+        number, chosen = self._turns(m, "access", ready, issue)
+        access = Signal(host_access(self.config))
+        m.d.comb += access.eq(Array(port.access.payload.as_value() for port in ways)[number])
+        place, write = Place(self.config, access.address), access.write
         m.d.comb += [
-            timers.group.eq(place.bus_group), self.accessed.eq(place.bank),
-            issue.eq(source.valid & data.valid & self.may_access.bit_select(place.bank, 1)
-                     & Mux(write, timers.may_write, timers.may_read)),
+            timers.group.eq(place.bus_group), self.accessed.eq(place.bank), self.part.eq(number),
+            issue.eq(ready.any() & Mux(write, timers.may_write, timers.may_read)),
             timers.read.eq(issue & ~write), timers.write.eq(issue & write),
-            source.ready.eq(issue), data.ready.eq(issue),
-            self.data.eq(data.payload.data), self.mask.eq(data.payload.mask),
+            *(port.access.ready.eq(issue & chosen[way]) for way, port in enumerate(ways)),
+            self.data.eq(access.data), self.mask.eq(access.mask),
         ]
         with m.If(issue):
             m.d.comb += [self.column.command.eq(Mux(write, DramCommand.WR, DramCommand.RD)),
@@ -156,30 +261,52 @@ class HostAgent(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self.config
-        written = data.StructLayout({name: shape for name, shape in host_access(config).members
-                                     .items() if name in ("data", "mask")})
-        entry = prepared_access(config)
-        m.submodules.arrived = arrived = Queue(entry, depth=4)
-        m.submodules.closed_rows = closed = Queue(entry, depth=AHEAD)
-        m.submodules.opened_rows = opened = Queue(entry, depth=AHEAD)
-        m.submodules.written = values = Queue(written, depth=2 * AHEAD + 4)
-        request = self.host.payload
+        config, org = self.config, self.config.dram
+        ways = []
+        for part in range(org.parts):
+            m.submodules[f"way{part}"] = way = shared(HostWay(config), "host_way")
+            ways.append(way)
+        part = Place(config, self.host.payload.address).low
+        may_pass, asks = Signal(len(ways)), Signal(len(ways))
+        _, passes = self._turns(m, "pass", may_pass)
+        number, taken = self._turns(m, "row", asks)
+        for index, way in enumerate(ways):
+            lanes = [b * org.bundle_banks + index * org.bank_groups + g
+                     for b in range(org.bundles) for g in range(org.bank_groups)]
+            m.d.comb += [
+                way.host.payload.eq(self.host.payload),
+                way.host.valid.eq(self.host.valid & (part == index)),
+                way.grant.eq(self.grant), way.closed.eq(self.closed),
+                way.may_open.eq(self.may_open),
+                way.may_activate.eq(Cat(self.may_activate[i] for i in lanes)),
+                way.may_precharge.eq(Cat(self.may_precharge[i] for i in lanes)),
+                may_pass[index].eq(way.may_pass), way.passes.eq(passes[index]),
+                asks[index].eq(way.row.command != DramCommand.NOP), way.row_taken.eq(taken[index]),
+            ]
+            with m.If(taken[index]):
+                m.d.comb += self.row.eq(way.row)
+        place = Array(way.row_place for way in ways)[number]
         m.d.comb += [
-            self.host.ready.eq(arrived.i.ready & values.i.ready),
-            arrived.i.valid.eq(self.host.valid & values.i.ready),
-            values.i.valid.eq(self.host.valid & arrived.i.ready),
-            arrived.i.payload.address.eq(request.address),
-            arrived.i.payload.write.eq(request.write),
-            values.i.payload.data.eq(request.data), values.i.payload.mask.eq(request.mask),
+            self.host.ready.eq(Array(way.host.ready for way in ways)[part]),
+            self.bank.eq(Place(config, _named(m, place)).bank),
+            self.wants.eq(_any(way.wants for way in ways)),
+            self.idle.eq(~_any(~way.idle for way in ways)),
+            self.passed.eq(_any(Mux(passes[i], way.wants, 0) for i, way in enumerate(ways))),
         ]
-        opening, activate = self._open(m, closed.o, opened.i)
-        closing, precharge = self._close(m, arrived.o, closed.i, activate)
-        self._access(m, opened.o, values.o)
-        with m.If(activate):
-            m.d.comb += [self.row.command.eq(DramCommand.ACT), self.bank.eq(opening.bank),
-                         self.row.row.eq(opening.row), *opening.name_bank(self.row)]
-        with m.Elif(precharge):
-            m.d.comb += [self.row.command.eq(DramCommand.PRE), self.bank.eq(closing.bank),
-                         *closing.name_bank(self.row)]
+        self._access(m, ways)
         return m
+
+
+def _named(m: Module, value) -> Signal:
+    """A signal, of which parts can be taken."""
+    signal = Signal(len(value))
+    m.d.comb += signal.eq(value)
+    return signal
+
+
+def _any(values):
+    """Bitwise or."""
+    result = 0
+    for value in values:
+        result = result | value
+    return result

@@ -75,14 +75,17 @@ class BankRefresh(wiring.Component):
     def _balances(self, m: Module, refreshed):
         """Refreshes ahead of time, by bundle and part."""
         org = self.config.dram
-        # Both bundles of an aligned pair fall due together: one streams while the other waits.
-        ticks = every(m, Gaps(self.config).refresh_interval, max(1, org.bundles // 2))
+        gaps = Gaps(self.config)
+        # The bundles of a set fall due together, so that in one round of the stream all wait behind
+        # the first; pairs apart where a set of all bundles hides its refreshes anyhow.
+        pairs = gaps.hides(org.bundles)
+        ticks = every(m, gaps.refresh_interval, max(1, org.bundles // 2) if pairs else 1)
         rows = []
         for b in range(org.bundles):
             rows.append([Signal(signed(5), name=f"balance{b}_{p}") for p in range(org.parts)])
             for p, balance in enumerate(rows[b]):
                 m.d.sync += balance.eq(balance + refreshed[b * org.parts + p]
-                                         - ticks[b // 2])
+                                         - ticks[b // 2 if pairs else 0])
         return rows
 
     def _claim(self, m: Module, balance, busy) -> None:

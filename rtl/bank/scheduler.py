@@ -25,9 +25,11 @@ class Scheduler(wiring.Component):
     slots the first belongs to the stream, the second to the host. An activate that the stream
     needs and could make but for its rank keeps the host's activates and refresh out of that rank.
 
-    The stream is evicted from a bundle only while it has no credit, or while its row at hand is in
-    a bundle that is refreshed: for a refresh that has waited as long as it may at once, for a
-    waiting host after as many clocks without credit as opening the row again costs.
+    The stream is evicted from a bundle only while it has no credit, while its row at hand is in
+    a bundle that is refreshed, or between two jobs in one row: for a refresh that has waited as
+    long as it may at once, for a waiting host after as many clocks without credit as opening the
+    row again costs. While it moves on, refresh takes a bundle of its set only when it leaves that,
+    as it then stays away the longest.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ class Scheduler(wiring.Component):
 
     def _claims(self, m: Module, refresh) -> None:
         """What each bundle machine is asked for."""
-        agent, host, org = self.bundle, self.host, self.config.dram
+        agent, host = self.bundle, self.host
         gaps = Gaps(self.config)
         starved = Signal(range(gaps.reopen + 1))
         waits = agent.here.valid & ~agent.go
@@ -115,8 +117,12 @@ class Scheduler(wiring.Component):
         # ahead, if the one before it is refresh's already.
         held = Signal()
         m.d.comb += held.eq(agent.here.valid & refresh.owned.bit_select(agent.here.bundle, 1))
+        ended, was = Signal(), Signal.like(agent.here.bundle)
+        m.d.sync += [ended.eq(agent.advance & agent.last), was.eq(agent.here.bundle)]
+        comes = self._comes(m, held)
         for b, machine in enumerate(self._machines):
             here = agent.here.valid & (agent.here.bundle == b)
+            stays = ended & (was == b) & here
             ahead = agent.ahead.valid & (agent.ahead.bundle == b)
             m.d.comb += [
                 machine.stream_wants.eq(here | ahead),
@@ -126,11 +132,11 @@ class Scheduler(wiring.Component):
                 host.grant[b].eq(machine.grant),
             ]
             if self.config.refresh:
-                m.d.comb += [machine.refresh_wants.eq(refresh.wants[b]),
+                m.d.comb += [machine.refresh_wants.eq(refresh.wants[b] & ~comes[b]),
                              machine.refresh_due.eq(refresh.due[b]),
                              machine.refresh_done.eq(refresh.done[b])]
             m.d.comb += [
-                machine.evict.eq(((waits | held) & machine.refresh_wants)
+                machine.evict.eq(((waits | held | stays) & machine.refresh_wants)
                                  | (waits & machine.host_wants & (starved == gaps.reopen))),
                 refresh.owned[b].eq(machine.owner == Owner.REFRESH),
                 refresh.free[b].eq(machine.owner == Owner.FREE),
@@ -138,11 +144,29 @@ class Scheduler(wiring.Component):
                 refresh.used[b].eq(agent.used[b] | host.wants[b]),
                 self.path[b].eq(machine.owner == Owner.STREAM),
             ]
-        row = gaps.bundle_column * org.columns
         with m.Switch(agent.interleave):
             for bits in range(3):
                 with m.Case(bits):
-                    m.d.comb += refresh.hidden.eq(((1 << bits) - 1) * row >= gaps.refreshed)
+                    m.d.comb += refresh.hidden.eq(gaps.hides(1 << bits))
+
+    def _comes(self, m: Module, held):
+        """The bundles that the stream will come back to while refresh would have them: all free
+        ones of its set, unless it leaves them right now. From a rank to be refreshed at once, and
+        a set of several ranks, it must leave all bundles."""
+        agent, org = self.bundle, self.config.dram
+        per = org.bundles_per_rank
+        comes, moves = Signal(org.bundles), Signal()
+        m.d.comb += moves.eq(agent.here.valid & agent.go & ~held & ~agent.last)
+        freed = self._of(m, "freed", self._machines)
+        for b, machine in enumerate(self._machines):
+            leaves = freed[b]
+            if self.config.refresh_kind == "all":
+                rank = b // per
+                leaves = Mux((1 << agent.interleave) <= per, leaves, freed.word_select(rank, per)
+                             .any() & (agent.here.bundle // per != rank))
+            m.d.comb += comes[b].eq(moves & (machine.owner == Owner.FREE) & ~leaves & (
+                ((agent.here.bundle ^ b) >> agent.interleave) == 0))
+        return comes
 
     def _slot0(self, m: Module, refresh) -> None:
         """The row command of slot 0."""

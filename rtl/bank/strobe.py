@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Data strobes: each column command, delayed until its data is on the bus."""
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -51,10 +51,13 @@ class StrobeGenerator(wiring.Component):
     -------
     bundle, host : In, the column commands decided on, one clock before they are on the bus
     last : In(1), that of the bundle is the last one of a job
+    part : In, the part that that of the host accesses
     data, mask : In, what that of the host writes if it is a WR
     strobes : Out(DataStrobes)
     host_done : Out(1), pulse for each host access: a read with its data, a write with its WR on
-        the bus; in order, as no write is issued before the data of earlier reads has passed
+        the bus; as no write is issued before the data of earlier reads has passed, those of
+        one part are in order
+    done_part : Out, the part of that access
     job_done : Out(1), pulse for each job: a read with its last ALL_RD on the bus, a write with
         its last word on the data bus
     """
@@ -63,7 +66,8 @@ class StrobeGenerator(wiring.Component):
         self.config = config
         super().__init__({
             "bundle": In(column_command(config)), "host": In(column_command(config)),
-            "last": In(1),
+            "last": In(1), "part": In(range(config.dram.parts)),
+            "done_part": Out(range(config.dram.parts)),
             "data": In(config.granule_bits), "mask": In(config.granule_bytes),
             "strobes": Out(DataStrobes(config)), "host_done": Out(1), "job_done": Out(1),
         })
@@ -82,7 +86,8 @@ class StrobeGenerator(wiring.Component):
             m.d.comb += unit.i.eq(value)
             return unit.o
 
-        s = self.strobes
+        s, part = self.strobes, Signal.like(self.part)
+        read_part = late("parts", self.part, timing.read_latency)
         wrote_last, host_wrote, read_last = Signal(), Signal(), Signal()
         m.d.comb += [
             Cat(s.host_write, s.bundle_write, wrote_last).eq(
@@ -92,6 +97,7 @@ class StrobeGenerator(wiring.Component):
             Cat(s.host_read, s.bundle_read).eq(late("reads", reads, timing.read_latency)),
             self.host_done.eq(s.host_read | host_wrote), self.job_done.eq(wrote_last | read_last),
         ]
-        m.d.sync += [host_wrote.eq(is_[DramCommand.WR]),
+        m.d.comb += self.done_part.eq(Mux(s.host_read, read_part, part))
+        m.d.sync += [part.eq(self.part), host_wrote.eq(is_[DramCommand.WR]),
                      read_last.eq(is_[DramCommand.ALL_RD] & self.last)]
         return m

@@ -87,6 +87,11 @@ class Gaps:
         #: From the last read of a row until it can be read again, a part refreshed between.
         self.refreshed = (self.read_pre[0] + self.pre_act[0] + 4 + self.refresh_act
                           + (org.bank_groups - 1) * self.refresh_to_any + self.act_column[0])
+        self._row = self.bundle_column * org.columns
+
+    def hides(self, bundles: int) -> bool:
+        """Whether a part can be refreshed while the stream reads the rows of the other bundles."""
+        return (bundles - 1) * self._row >= self.refreshed
 
 
 def load(m: Module, timer: Timer, command, clocks: int) -> None:
@@ -229,26 +234,26 @@ class PathTimers(wiring.Component):
     group : In, bank group of the access, of those of the channel (host only)
     read, write : In(1), issued in this clock
     may_read, may_write : Out(1), it could be issued in this clock
+    free : Out(groups), one to this bank group keeps its distance from those before
     """
 
     def __init__(self, config: Config, *, host: bool):
         self.config, self.host = config, host
         self.groups = config.dram.ranks * config.dram.bank_groups if host else 1
         super().__init__({"group": In(range(self.groups)), "read": In(1), "write": In(1),
-                          "may_read": Out(1), "may_write": Out(1)})
+                          "may_read": Out(1), "may_write": Out(1), "free": Out(self.groups)})
 
     def elaborate(self, platform):
         m = Module()
         gaps = Gaps(self.config)
         same = gaps.host_column if self.host else gaps.bundle_column
-        free = 1
+        m.d.comb += self.free.eq(~0)
         if self.host and gaps.host_group > same:
-            done = Signal(self.groups)
             for index in range(self.groups):
                 m.submodules[f"group{index}"] = unit = Timer(gaps.host_group)
                 load(m, unit, (self.read | self.write) & (self.group == index), gaps.host_group)
-                m.d.comb += done[index].eq(unit.done)
-            free = done.bit_select(self.group, 1)
+                m.d.comb += self.free[index].eq(unit.done)
+        free = self.free.bit_select(self.group, 1)
         m.submodules.to_read = to_read = Timer(max(same, gaps.write_read))
         m.submodules.to_write = to_write = Timer(max(same, gaps.read_write))
         load(m, to_read, self.read, same)

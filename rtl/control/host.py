@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Host port: plain requests to DRAM, buffers and registers, answered in order."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -39,8 +39,8 @@ def host_request(config: Config) -> data.StructLayout:
 
 
 def host_response(config: Config) -> data.StructLayout:
-    """The granule read (zero after a write) and whether the address did not exist, or its
-    granule is not correct (``config.ecc``)."""
+    """The granule read (zero after a write) and whether the address did not exist, its granule is
+    not correct (``config.ecc``) or its bundle was not the host's (``ownership = "refuse"``)."""
     return data.StructLayout({"data": unsigned(config.granule_bits), "error": unsigned(1)})
 
 
@@ -50,6 +50,9 @@ class HostPort(wiring.Component):
     A write has taken effect when its response is given. Buffer accesses are pipelined, one a
     clock; DRAM accesses are pipelined among themselves; a change of region waits for the ones
     before. Accesses under way never exceed the room for their responses.
+
+    With ``ownership = "refuse"``, a DRAM access to a bundle that is ``owned`` in the clock in which
+    it would be handed on is answered with an error instead.
 
     Parameters
     ----------
@@ -62,6 +65,7 @@ class HostPort(wiring.Component):
     dram : Out, stream of :func:`~logicpim.rtl.signatures.host_access`
     dram_done : In, pulse for each DRAM access done, in order
     dram_rdata : In, the granule read, valid with ``dram_done``
+    owned : In(bundles), those that Logic-PIM owns
     read, write : Out, port of the buffer named by ``buffer``
     buffer : Out(1), 0 input buffer, 1 temp buffer
     counters : In, the values that ``REGISTERS`` reads
@@ -84,7 +88,7 @@ class HostPort(wiring.Component):
             "o": Out(stream.Signature(host_response(config))),
             "dram": Out(stream.Signature(host_access(config))),
             "dram_done": In(1), "dram_rdata": In(config.granule_bits),
-            "buffer": Out(1),
+            "owned": In(config.dram.bundles), "buffer": Out(1),
             "read": Out(BufferRead(lines, config.line_bits)),
             "write": Out(BufferWrite(lines, config.line_bits, cells_per_line(config))),
             "counters": In(unsigned(64)).array(len(Counter)),
@@ -144,6 +148,17 @@ class HostPort(wiring.Component):
         with m.If(request.write & (request.address == LaneRegister.TEST)):
             m.d.comb += [self.lane_request.eq(1), take.eq(self.lane_done), self.clear.eq(0)]
 
+    def _refused(self, m: Module, request):
+        """Whether the request is to a bundle of Logic-PIM; one that was offered stays offered."""
+        org = self.config.dram
+        if self.config.ownership == "wait":
+            return Const(0)
+        offered = Signal()
+        m.d.sync += offered.eq(self.dram.valid & ~self.dram.ready)
+        bundle = (request.address >> ceil_log2(org.granules // org.bundles))
+        bundle = bundle[:ceil_log2(org.bundles)]
+        return (request.region == Region.DRAM) & self.owned.bit_select(bundle, 1) & ~offered
+
     def elaborate(self, platform):
         m = Module()
         config = self.config
@@ -151,7 +166,8 @@ class HostPort(wiring.Component):
             width=host_response(config).size, depth=RESPONSES)
         request = self.i.payload
         self._drive_ports(m, request)
-        good, cells = self._checked(m, request)
+        exists, cells = self._checked(m, request)
+        good = exists & ~self._refused(m, request)
 
         under_way, dram_under_way = Signal(range(RESPONSES + 1)), Signal(range(RESPONSES + 1))
         take, popped = Signal(), Signal()

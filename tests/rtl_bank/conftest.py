@@ -12,7 +12,9 @@ from amaranth.lib.wiring import Component
 from amaranth.sim import Simulator
 
 from logicpim.rtl.bank.controller import DramController
+from logicpim.rtl.bank.order import HostOrder
 from logicpim.rtl.signatures import Activity
+from logicpim.rtl.stream import connect
 from logicpim.rtl.tsv.interface import TsvInterface
 from logicpim.sim.dram.checker import check_trace
 from logicpim.sim.dram.model import DramModel
@@ -22,15 +24,21 @@ from logicpim.spec.dram import DramCommand
 
 
 class Pair(Component):
-    """Controller and TSV interface with their strobes connected."""
+    """Controller, TSV interface and the order of host accesses, connected."""
 
     def __init__(self, config):
         self.dram, self.tsv = DramController(config), TsvInterface(config)
+        self.order = HostOrder(config, 64)
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.dram, m.submodules.tsv = self.dram, self.tsv
+        m.submodules.order = self.order
+        connect(m, self.order.o, self.dram.host)
+        m.d.comb += [self.order.o_done.eq(self.dram.host_done),
+                     self.order.o_part.eq(self.dram.host_part),
+                     self.order.o_rdata.eq(self.tsv.host_rdata)]
         wiring.connect(m, self.dram.strobes, self.tsv.strobes)
         return m
 
@@ -108,22 +116,22 @@ class Bench:
         """
         config, start, result = self.config, self.model.memory.copy(), Result()
         top = Pair(config)
-        dram, tsv = top.dram, top.tsv
+        dram, tsv, order = top.dram, top.tsv, top.order
         data = [word for job in jobs for word in job.data or ()]
         wanted = [a for j in jobs if j.data is None for a in j.addresses(config)]
 
         async def drive(ctx):
             queues = {"job": list(jobs), "host": list(hosts), "words": list(data)}
-            ports = {"job": dram.job, "host": dram.host, "words": tsv.words}
+            ports = {"job": dram.job, "host": order.i, "words": tsv.words}
             beats, ready = [], False
             sampled = ctx.tick().sample(
-                dram.job.ready, dram.host.ready, tsv.words.ready, tsv.beats.valid,
-                tsv.beats.payload, dram.job_done, dram.host_done, tsv.host_rdata,
-                dram.activity, dram.event_refresh, dram.bus.path, dram.strobes.host_read)
+                dram.job.ready, order.i.ready, tsv.words.ready, tsv.beats.valid,
+                tsv.beats.payload, dram.job_done, order.done, order.rdata,
+                dram.activity, dram.event_refresh, dram.bus.path)
             offered = dict.fromkeys(ports)
             clock = settled = next_word = 0
             async for (_, _, *readys, beat_valid, beat, job_done, host_done, rdata, activity,
-                       refresh, path, host_read) in sampled:
+                       refresh, path) in sampled:
                 for name, taken in zip(ports, readys, strict=True):
                     if offered[name] is not None and taken:
                         offered[name] = None
@@ -146,7 +154,7 @@ class Bench:
                     result.job_done.append(clock)
                 if host_done:
                     result.host_done.append(clock)
-                    if host_read:
+                    if hosts[len(result.host_done) - 1].data is None:
                         result.host_data.append(rdata)
                 result.activity.append(Activity(activity))
                 result.path.append(path)

@@ -5,7 +5,9 @@ import random
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 
+from logicpim.rtl.bank.controller import DramController
 from logicpim.rtl.signatures import Activity
 from logicpim.sim.model.layout import word_addresses
 from logicpim.spec.config import Config
@@ -279,6 +281,46 @@ def test_bundle_not_starved(bench, seed):
     result = bench(RANKS).run([bench.Job(32, 32)], hosts, starve=True, clocks=1500)
     assert len(result.job_done) == 1
     assert result.job_done[0] < 8 * 160 + RANKS.dram_timing.nRFC
+
+
+@pytest.mark.parametrize("interleave, sets", [(0, (1, 4)), (1, (3, 12)), (2, (15, 15))])
+def test_owned(interleave, sets):
+    """Logic-PIM owns the sets of the job at hand and of the one offered, and no other bundle."""
+    dram, words = DramController(RANKS), RANKS.dram.words_per_bundle
+    seen = []
+
+    async def bench(ctx):
+        for bundle in (0, 2):
+            ctx.set(dram.job.payload, {"address": bundle * words, "words": 6,
+                                       "interleave": interleave})
+            ctx.set(dram.job.valid, 1)
+            await ctx.tick().until(dram.job.ready)
+        ctx.set(dram.job.valid, 0)
+        await ctx.tick().repeat(200)
+
+    async def watch(ctx):
+        async for _, _, owned, command in ctx.tick().sample(dram.owned, dram.bus.column0.command):
+            if [owned] != seen[-1:]:
+                seen.append(owned)
+            assert owned or command != DramCommand.ALL_RD or seen[-2:] == [sets[1], 0]
+
+    simulator = Simulator(dram)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.add_testbench(watch, background=True)
+    simulator.run()
+    first, second = sets
+    want = [0, first, first | second, second, 0]
+    assert seen == [s for s, t in zip(want, [None, *want], strict=False) if s != t]
+
+
+def test_jobs_in_one_row_let_refresh_in(bench):
+    """Jobs without end in one row keep no due refresh of their bundles waiting."""
+    for config, interleave in ((SMALL, 0), (RANKS, 2), (CONFIGS["all"], 2)):
+        jobs = [bench.Job(0, config.dram.columns, None, interleave)] * 400
+        result = bench(config).run(jobs, starve=True, clocks=3500)
+        assert len(result.job_done) > 100
+        assert_refreshed_in_time(config, result.trace, 2 * len(result.path))
 
 
 def test_idle_is_idle(bench):

@@ -125,6 +125,36 @@ def test_host_port_reaches_everything(seed):
     assert (after[1].reshape(-1, size) == want[1]).all()
 
 
+@pytest.mark.parametrize("ownership", ["wait", "refuse"])
+def test_ownership(ownership, seed):
+    """Host accesses to the bundle of an instruction wait, or are refused and change nothing."""
+    config, random = SMALL.replace(ownership=ownership), np.random.default_rng(seed)
+    n, size, half = 2000, config.granule_bytes, config.dram.granules // config.dram.bundles
+    with VerilatorDevice(config, seed=seed) as device, ReferenceDevice(config) as reference:
+        for each in (device, reference):
+            fill(each, 0, config, np.random.default_rng(seed))
+        before = device.dram(0).reshape(-1, size).copy()
+        # Each granule once, above the weights in bundle 0, anywhere in bundle 1.
+        address = random.permutation(half // 2)[:n // 2] + half // 2
+        address = np.stack([address, address + half], axis=1).reshape(-1)
+        requests = Requests(np.arange(n) // 2 % 2, np.full(n, Region.DRAM), address,
+                            random.integers(0, 256, (n, size)))
+        program = [Instruction(Opcode.GEMM, m=2, n=120, k=16, address=0, result_line=8, tag=4)]
+        done = device.execute({0: program}, {0: requests})
+        assert done == reference.execute({0: program})
+        after = device.dram(0).reshape(-1, size)
+        error, write = requests.errors.astype(bool), requests.write.astype(bool)
+        assert (everything(device, 0, config)[2] == everything(reference, 0, config)[2]).all()
+    assert not error[1::2].any()
+    assert not error.any() if ownership == "wait" else 0 < error.sum() < n // 2
+    made = before.copy()
+    made[address[write & ~error]] = requests.data[write & ~error]
+    assert (after == made).all()
+    read = ~write & ~error
+    assert (requests.answers[read] == before[address[read]]).all()
+    assert not requests.answers[error].any()
+
+
 def test_trace(seed):
     with VerilatorDevice(SMALL, trace=True) as device, VerilatorDevice(SMALL) as other:
         for each in (device, other):
