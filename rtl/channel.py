@@ -12,7 +12,7 @@ from logicpim.rtl.control.counters import Counters
 from logicpim.rtl.control.decoder import InstructionDecoder
 from logicpim.rtl.control.descriptor import COMPLETION
 from logicpim.rtl.control.executor import OperationExecutor
-from logicpim.rtl.control.host import HostPort, host_address_bits, host_request
+from logicpim.rtl.control.host import RESPONSES, HostPort, host_address_bits, host_request
 from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
 from logicpim.rtl.control.read_errors import ReadErrors
