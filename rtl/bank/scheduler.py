@@ -74,7 +74,7 @@ class Scheduler(wiring.Component):
             m.submodules[f"rank{r}"] = rank = RankTimers(config)
             self._ranks.append(rank)
         served = self._stream(m)
-        self._claims(m, refresh)
+        self._claims(m, refresh, served)
         self._slot0(m, refresh)
         self._host(m)
         self._tell_timers(m)
@@ -106,7 +106,7 @@ class Scheduler(wiring.Component):
             ]
         return served
 
-    def _claims(self, m: Module, refresh) -> None:
+    def _claims(self, m: Module, refresh, served) -> None:
         """What each bundle machine is asked for."""
         agent, host = self.bundle, self.host
         gaps = Gaps(self.config)
@@ -119,7 +119,7 @@ class Scheduler(wiring.Component):
         m.d.comb += held.eq(agent.here.valid & refresh.owned.bit_select(agent.here.bundle, 1))
         ended, was = Signal(), Signal.like(agent.here.bundle)
         m.d.sync += [ended.eq(agent.advance & agent.last), was.eq(agent.here.bundle)]
-        comes = self._comes(m, held)
+        comes = self._comes(m, held, served)
         for b, machine in enumerate(self._machines):
             here = agent.here.valid & (agent.here.bundle == b)
             stays = ended & (was == b) & here
@@ -149,14 +149,15 @@ class Scheduler(wiring.Component):
                 with m.Case(bits):
                     m.d.comb += refresh.hidden.eq(gaps.hides(1 << bits))
 
-    def _comes(self, m: Module, held):
+    def _comes(self, m: Module, held, served):
         """The bundles that the stream will come back to while refresh would have them: all free
         ones of its set, unless it leaves them right now. From a rank to be refreshed at once, and
         a set of several ranks, it must leave all bundles."""
         agent, org = self.bundle, self.config.dram
         per = org.bundles_per_rank
-        comes, moves = Signal(org.bundles), Signal()
-        m.d.comb += moves.eq(agent.here.valid & agent.go & ~held & ~agent.last)
+        comes, moves, was_served = Signal(org.bundles), Signal(), Signal()
+        m.d.sync += was_served.eq(served)
+        m.d.comb += moves.eq(agent.here.valid & agent.go & ~held & ~agent.last & was_served)
         freed = self._of(m, "freed", self._machines)
         for b, machine in enumerate(self._machines):
             leaves = freed[b]

@@ -25,8 +25,20 @@ def by_parts(config, count, bundle):
     return ((bundle * org.rows + row) * org.columns + column) * org.bundle_banks + lane
 
 
+def by_address(config, count, bundle):
+    """Granules of a bundle: all its banks in turn, row by row."""
+    return bundle * (config.dram.granules // config.dram.bundles) + np.arange(count)
+
+
+def at_random(config, count, bundle):
+    """Any granules of a bundle, a row of its own each."""
+    size = config.dram.granules // config.dram.bundles
+    return bundle * size + np.random.default_rng(count).integers(0, size, count // 8)
+
+
 @pytest.mark.full
-def test_both_at_full_speed(seed):
+@pytest.mark.parametrize("order, least", [(by_parts, 0.85), (by_address, 0.85), (at_random, 0.08)])
+def test_both_at_full_speed(seed, order, least):
     config, n, k = PRESETS["channel"], 2048, 4096
     rng = np.random.default_rng(seed)
     w = rng.standard_normal((n, k)).astype(np.float16).view(np.uint16)
@@ -36,7 +48,7 @@ def test_both_at_full_speed(seed):
     with VerilatorDevice(config, trace=True) as device:
         load(device, matrix, w)
         device.write_buffer(0, Buffer.INPUT, 0, layout.pack_operands(config, x))
-        at = by_parts(config, int(2.3 * words), 2)
+        at = order(config, int(2.3 * words), 2)
         size = config.granule_bytes
         memory = device.dram(0).reshape(-1, size)
         memory[at] = rng.integers(0, 256, (len(at), size), np.uint8)
@@ -57,4 +69,4 @@ def test_both_at_full_speed(seed):
         shares = (2 * words / device.cycles[0],
                   len(beside) / ((min(stream[-1], host[-1]) - stream[0]) / 2))
         print(f"Logic-PIM {shares[0]:.3f}, xPU {shares[1]:.3f} of their peaks")
-        assert shares[0] >= 0.90 and shares[1] >= 0.85
+        assert shares[0] >= 0.90 and shares[1] >= least
