@@ -69,7 +69,8 @@ _REASONS = {
     Status.OK: "done",
     Status.BAD_OPCODE: "the opcode is not known",
     Status.BAD_RESERVED: "a bit that the opcode does not use is set",
-    Status.BAD_FORMAT: "a number format or an interleave that this configuration does not have",
+    Status.BAD_FORMAT: "a number format, an interleave or a scale group that this configuration "
+                       "does not have",
     Status.ZERO_SIZE: "M, N, K or the length is zero",
     Status.DRAM_RANGE: "the DRAM words run past the end of their bundle or set of bundles",
     Status.SOURCE_RANGE: "the source lines run past the end of their buffer",
@@ -104,7 +105,7 @@ FIELDS = {f.name: f for f in (
     Field("input_format", 36, 4, _GEMM, "format of the operand lines: FP16 or BF16"),
     Field("output_format", 40, 4, _GEMM, "format of the results: FP16, BF16 or FP32"),
     Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
-    Field("scaled", 45, 1, _GEMM, "multiply row n of the results by scale n"),
+    Field("scaled", 45, 1, _GEMM, "multiply row n, or each group of its words, by a scale"),
     Field("interleave", 48, 2, _GEMM + _MOVE,
           "log2 of the bundles that the words are dealt over, a row of each in turn"),
     Field("m", 64, 16, _GEMM, "tokens"),
@@ -113,6 +114,8 @@ FIELDS = {f.name: f for f in (
     Field("address", 128, 32, _GEMM + _MOVE, "first bundle word in DRAM"),
     Field("length", 160, 32, _MOVE, "bundle words to move"),
     Field("scale_line", 160, 24, _GEMM, "first line of the scales (input buffer), FP32 each"),
+    Field("scale_group", 184, 8, _GEMM,
+          "words of a row of the weight that share a scale; 0: the whole row"),
     Field("source_line", 192, 24, _GEMM + (Opcode.STORE,),
           "first line read: operands (input buffer) of a GEMM, data of a STORE"),
     Field("result_line", 224, 24, _GEMM + (Opcode.LOAD,),
@@ -143,6 +146,7 @@ class Instruction:
     length: int = 0
     scaled: int = 0
     scale_line: int = 0
+    scale_group: int = 0
     source_line: int = 0
     result_line: int = 0
 

@@ -74,7 +74,8 @@ class OperationExecutor(wiring.Component):
             self.gemm.payload.source_line.eq(source_line),
             self.gemm.payload.result_line.eq(result_line),
             *(self.gemm.payload[name].eq(op[name]) for name in
-              ("weight_format", "input_format", "output_format", "scaled", "scale_line")),
+              ("weight_format", "input_format", "output_format", "scaled", "scale_line",
+               "scale_group")),
             self.load.payload.line.eq(result_line),
             self.store.payload.line.eq(source_line),
         ]

@@ -26,7 +26,8 @@ def row_block(config: Config) -> data.StructLayout:
     ``last_row`` are the last valid ones. ``single``: one word deep, so lanes 2 and 3 got no
     beat. ``final``: the job's last block. ``split``: weights of 8 bits, so the sums of even beats
     and of odd ones lie apart: in two entries, or, if ``reshaped``, with two units. ``scaled``: the
-    rows' scales wait in the drain.
+    rows' scales wait in the drain. Of a row with several groups of scales each group is a block:
+    ``more``: not the first of them, ``partial``: not the last.
     """
     tile = config.tile
     line = gemm_job(config)["result_line"].shape
@@ -37,7 +38,8 @@ def row_block(config: Config) -> data.StructLayout:
         "last_token": unsigned(ceil_log2(tile.tokens)),
         "last_row": unsigned(ceil_log2(tile.rows)),
         "output_format": Format, "single": unsigned(1), "final": unsigned(1),
-        "split": unsigned(1), "reshaped": unsigned(1), "scaled": unsigned(1)})
+        "split": unsigned(1), "reshaped": unsigned(1), "scaled": unsigned(1),
+        "more": unsigned(1), "partial": unsigned(1)})
 
 
 def beat_kind(config: Config) -> data.StructLayout:
@@ -58,7 +60,7 @@ def drain_step(config: Config) -> data.StructLayout:
     """
     block = row_block(config)
     same = ("slot", "last_row", "output_format", "single", "final", "line", "split", "reshaped",
-            "scaled")
+            "scaled", "more", "partial")
     return data.StructLayout({
         "enable": unsigned(1), "read": unsigned(1), "page": unsigned(1), "part": unsigned(1),
         "last": unsigned(1),

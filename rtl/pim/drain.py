@@ -6,7 +6,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.generate.share import shared
+from logicpim.rtl.pim.accumulators import LaneMemory
 from logicpim.rtl.pim.block import drain_step, row_block
+from logicpim.rtl.pim.delay import Delay
 from logicpim.rtl.pim.fp32 import ONE, Adder, Scaler, ToBrain, ToHalf
 from logicpim.rtl.pim.tile import Tile
 from logicpim.rtl.pim.walker import DrainWalker
@@ -16,18 +18,22 @@ from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 
 SCALES = 16
-"""Blocks between their first beat and their scaling: two filling or waiting, and those in the
-pipeline of some 25 clocks, at least four each."""
+"""Blocks between their last beat and their scaling: one waiting, and those in the pipeline of some
+20 clocks, at least two each."""
+
+
+MINUS_ZERO = 1 << 31
+"""Added to a binary32 number it changes nothing."""
 
 
 class LaneReducer(wiring.Component):
-    """(lane 0 + lane 1) + (lane 2 + lane 3) of one output element, scaled and rounded.
+    """(lane 0 + lane 1) + (lane 2 + lane 3) of one output element, scaled, added up and rounded.
 
     Parameters
     ----------
     split : bool
         Whether elements may come in two halves, the second a clock after the first, and whether
-        they are scaled.
+        they are scaled and added to those of other groups of K.
     brain : bool
         Whether BF16 may be asked for.
 
@@ -36,6 +42,8 @@ class LaneReducer(wiring.Component):
     lanes : In, four times binary32
     second : In, with the lanes' sum, ``pair_latency`` later: add the element before
     scale : In, binary32, ``scale_latency`` clocks after the lanes
+    before : In, binary32, ``add_latency`` clocks after the lanes: what to add the scaled sum to
+    total : Out, binary32, :attr:`Adder.latency` later: the sum of both; logic
     output_format : In, with the whole sum, ``sum_latency`` later
     o : Out, a clock later: 16 bits in the lower half and, for FP32, all of it
 
@@ -46,15 +54,18 @@ class LaneReducer(wiring.Component):
 
     scale_latency = pair_latency + Adder.latency + 1
 
+    add_latency = scale_latency + Scaler.latency
+
     @classmethod
     def sum_latency(cls, split: bool) -> int:
         """Clocks from the lanes to the whole sum; the result is out a clock later."""
-        return cls.pair_latency + split * (Adder.latency + 1 + Scaler.latency)
+        return cls.add_latency + Adder.latency + 1 if split else cls.pair_latency
 
     def __init__(self, *, split: bool = False, brain: bool = False):
         self.split = split
         self.brain = brain
         super().__init__({"lanes": In(32).array(4), "second": In(1), "scale": In(32),
+                          "before": In(32), "total": Out(32),
                           "output_format": In(Format), "o": Out(32)})
 
     def elaborate(self, platform):
@@ -72,11 +83,11 @@ class LaneReducer(wiring.Component):
         if self.split:
             before = Signal(32, reset_less=True)
             m.d.sync += before.eq(total)
-            # Adding -0 changes no sum.
-            total = add("sum_all", total, Mux(self.second, before, 1 << 31))
+            total = add("sum_all", total, Mux(self.second, before, MINUS_ZERO))
             m.submodules.scaler = scaler = shared(Scaler(), "fp32_scaler")
             m.d.comb += [scaler.a.eq(total), scaler.b.eq(self.scale)]
-            total = scaler.o
+            total = add("sum_scaled", scaler.o, self.before)
+            m.d.comb += self.total.eq(m.submodules.sum_scaled.o)
         m.submodules.to_half = to_half = ToHalf()
         result = Signal(32, reset_less=True)
         m.d.comb += to_half.i.eq(total), self.o.eq(result)
@@ -104,12 +115,13 @@ class Drain(wiring.Component):
     released : Out, as of :class:`~logicpim.rtl.pim.walker.DrainWalker`
     step : Out, :func:`~logicpim.rtl.pim.block.drain_step` for the tile
     lanes : In, the lanes of ``step``'s token a clock later
-    scales, scales_here : In, of the rows of a scaled block, before its first beat
+    scales, scales_here : In, of the rows of a scaled block, in the clock behind its last step
     results : Out, :class:`~logicpim.rtl.signatures.BufferWrite`, which must be ready always
     done : Out, in the clock that writes the last result of a job
 
     A block's first result is written ``latency`` clocks after the walker took it, each further
-    one a clock later; with weights of 8 bits a clock more, and two clocks each.
+    one a clock later; with weights of 8 bits a clock more, and two clocks each. Sums of a partial
+    block stay in a memory of an entry per token, to be read for the next group of its rows.
     """
 
     def __init__(self, config: Config):
@@ -127,7 +139,8 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.walker = walker = DrainWalker(self.config)
+        # A sum is read a clock before it is added to, and written when the adder is done.
+        m.submodules.walker = walker = DrainWalker(self.config, apart=1 + Adder.latency + 1)
         wiring.connect(m, wiring.flipped(self.blocks), walker.blocks)
         m.d.comb += self.released.eq(walker.released)
         steps = self._delay(m, walker.step, Tile.latency + self._sum_latency + 1)
@@ -142,7 +155,7 @@ class Drain(wiring.Component):
         wide = last.output_format == Format.FP32
         written, row_of = last.enable, last.token
         if self.config.has_bytes:
-            written = last.enable & (last.part | ~last.split)
+            written = self._whole(last) & ~last.partial
             if self.config.tile.tokens > 1:
                 row_of = Cat(last.token[:-1], last.token[-1] & ~last.reshaped)
         cells = self.config.granule_elements // self.config.tile.rows
@@ -176,9 +189,34 @@ class Drain(wiring.Component):
         one = Const(ONE, 32).replicate(self.config.tile.rows)
         return Mux(step.scaled, queue.o.payload, one)
 
+    def _sums(self, m, steps, totals):
+        """What the scaled sums of the rows are added to: those of the groups before, or -0."""
+        if not self.config.has_bytes:
+            return Const(0, len(self.scales))
+        at = Tile.latency + LaneReducer.add_latency
+        read, write = steps[at - 1], steps[at + Adder.latency]
+        token = Signal(range(self.config.tile.max_tokens))
+        with m.If(self._whole(read)):
+            m.d.sync += token.eq(Mux(read.last, 0, token + 1))
+        later = Delay(m)(token, 1 + Adder.latency)
+        m.submodules.sums = memory = shared(
+            LaneMemory(depth=self.config.tile.max_tokens, width=len(totals)), "sum_memory")
+        m.d.comb += [
+            memory.read_enable.eq(self._whole(read) & read.more), memory.read_address.eq(token),
+            memory.write_enable.eq(self._whole(write) & write.partial),
+            memory.write_address.eq(later), memory.write_data.eq(totals)]
+        nothing = Const(MINUS_ZERO, 32).replicate(self.config.tile.rows)
+        return Mux(steps[at].more, memory.read_data, nothing)
+
+    @staticmethod
+    def _whole(step):
+        """Whether a token ends with this step."""
+        return step.enable & (step.part | ~step.split)
+
     def _reduce(self, m, steps, scales):
         """Results of the rows, 32 bits each, +0 where there is no row."""
-        rows = []
+        rows, totals = [], Signal(len(scales))
+        sums = self._sums(m, steps, totals)
         for r in range(self.config.tile.rows):
             reducer = shared(LaneReducer(split=self.config.has_bytes,
                                          brain=Format.BF16 in self.config.output_formats),
@@ -187,6 +225,8 @@ class Drain(wiring.Component):
             m.d.comb += [
                 reducer.second.eq(steps[Tile.latency + reducer.pair_latency].part),
                 reducer.scale.eq(scales.word_select(r, 32)),
+                reducer.before.eq(sums.word_select(r, 32)),
+                totals.word_select(r, 32).eq(reducer.total),
                 reducer.output_format.eq(
                     steps[Tile.latency + self._sum_latency].output_format),
                 *(reducer.lanes[lane].eq(self.lanes[lane].word_select(r, 32))

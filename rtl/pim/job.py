@@ -18,7 +18,8 @@ def tile_job(config: Config) -> data.StructLayout:
     ``last_token`` in the last group. ``result_lines``: lines of one group's results. A word here
     is an operand line; with weights of 8 bits (``split``) words come in pairs, the last of which
     may be all padding: ``last_line`` is then the last one with an element. ``reshaped``: so few
-    tokens that two units share one.
+    tokens that two units share one. ``grouped``: scales for groups of words, of which
+    ``last_in_group`` is the last.
     """
     tile, job = config.tile, gemm_job(config)
     return data.StructLayout({
@@ -31,7 +32,8 @@ def tile_job(config: Config) -> data.StructLayout:
         **{name: job[name].shape for name in ("source_line", "result_line", "weight_format",
                                               "output_format")},
         "brain_inputs": unsigned(1), "split": unsigned(1), "reshaped": unsigned(1),
-        "scaled": unsigned(1), "scale_line": job["scale_line"].shape})
+        "scaled": unsigned(1), "scale_line": job["scale_line"].shape,
+        "grouped": unsigned(1), "last_in_group": unsigned(9)})
 
 
 class JobDivider(wiring.Component):
@@ -82,6 +84,9 @@ class JobDivider(wiring.Component):
                 fmt = job.weight_format
                 split = (fmt != Format.FP16) & (fmt != Format.BF16)
                 m.d.sync += [divided.scaled.eq(job.scaled), divided.scale_line.eq(job.scale_line),
+                             divided.grouped.eq(job.scaled & job.scale_group.any()),
+                             divided.last_in_group.eq(
+                                 Mux(split, job.scale_group << 1, job.scale_group) - 1),
                              divided.split.eq(split),
                              divided.reshaped.eq(split & (job.tokens <= tile.tokens // 2)),
                              divided.last_word.eq(line | split)]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Brings weights and operands together, beat by beat: the order of a GEMM's work."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from logicpim.rtl.pim.block import beat_kind, beat_place, row_block
 from logicpim.rtl.pim.job import tile_job
+from logicpim.rtl.pim.scales import ScaleReader
 from logicpim.rtl.signatures import BufferRead, GemmEvents, beat_stream
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
@@ -15,6 +15,8 @@ from logicpim.spec.isa import Format
 
 class Sequencer(wiring.Component):
     """Takes every weight word once for all groups of tokens: row block, word, group, beat.
+
+    A row block is a block for the accumulators; with scales along K, each group of its words is.
 
     A step is one operand line with one weight word, in two beats: lower half, upper half. The
     line is used in the clock in which it arrives; the upper half is kept. The first group takes
@@ -26,7 +28,8 @@ class Sequencer(wiring.Component):
     Weights of 8 bits come two words' worth in one: both beats of a step use the same weights,
     one half of them each. In a reshaped job a step is one beat, of a line of its own: the upper
     half of the units works on the tokens of the lower half, with the upper halves of their
-    granules and of the weights.
+    granules and of the weights. The operand port is then busy in every clock, so each line of
+    scales costs one; else they come between operands.
 
     Parameters
     ----------
@@ -43,8 +46,8 @@ class Sequencer(wiring.Component):
         takes a block's last beat
     released : In, a block has been drained
     events : Out, :class:`~logicpim.rtl.signatures.GemmEvents`
-    scales : Out, those of a scaled block's rows, in the clock in which ``scales_here`` is high;
-        two clocks before the block's first beat
+    scales : Out, those of a scaled block's rows, in a clock in which ``scales_here`` is high: that
+        behind its last step
     """
 
     def __init__(self, config: Config):
@@ -63,8 +66,7 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self.config
-        job = Signal(tile_job(config), reset_less=True)
+        job = Signal(tile_job(self.config), reset_less=True)
         active = Signal()                       # a step is to be done
         word = Signal(24, reset_less=True)      # the step's
         group = Signal(job.last_group.shape(), reset_less=True)
@@ -73,27 +75,22 @@ class Sequencer(wiring.Component):
         again = Signal(reset_less=True)         # its word is that of the register
         here = Signal()                         # the step's line is here
         undrained = Signal(2)                   # blocks
-        late = Signal()                         # a reshaped block ended in the clock before
-        fetch = Signal()                        # the block's scales are to be fetched first
         same = Signal(reset_less=True)          # the last step's weights have 8 bits
 
         last_word = Signal()
         end_of_word, end_of_block, end_of_job = Signal(), Signal(), Signal()
         free, lower, upper = Signal(), Signal(), Signal()
         repeated = Mux(second, again, group != 0)
+        within, last_within = self._within(m, job, word, last_word, lower, end_of_word)
         m.d.comb += [
             last_word.eq(word == job.last_word),
             end_of_word.eq(group == job.last_group),
-            end_of_block.eq(end_of_word & last_word),
-            free.eq(~start | (undrained != 2) & ~late),
-            lower.eq(active & ~second & here & ~fetch & free & (self.beats.valid | repeated)),
+            end_of_block.eq(end_of_word & last_within),
+            free.eq(~start | (undrained != 2)),
+            lower.eq(active & ~second & here & free & (self.beats.valid | repeated)),
             upper.eq(second & (self.beats.valid | repeated)),
-            self.beats.ready.eq(~repeated & (second | active & here & ~fetch & free)),
-            self.operands.enable.eq(active & ~(lower & (end_of_job | ~job.reshaped
-                                                        | end_of_block & job.scaled))),
-            self.scales_here.eq(fetch & here),
+            self.beats.ready.eq(~repeated & (second | active & here & free)),
         ]
-        m.d.sync += here.eq(self.operands.enable & self.operands.ready)
         with m.If(lower):
             m.d.sync += [second.eq(~job.reshaped), again.eq((group != 0) | job.split),
                          same.eq(job.split), start.eq(end_of_block),
@@ -103,31 +100,54 @@ class Sequencer(wiring.Component):
         with m.If(upper):
             m.d.sync += second.eq(0)
 
-        with m.If(lower & end_of_block):
-            m.d.sync += fetch.eq(job.scaled)
-        with m.If(self.scales_here):
-            m.d.sync += fetch.eq(0)
-        self._block = Signal(job.last_block.shape(), reset_less=True)
-        self._scale_line = self._block[ceil_log2(config.line_bits // len(self.scales)):]
-        self._addresses(m, job, lower, fetch & ~here, end_of_word, last_word)
-        m.d.sync += late.eq(lower & job.reshaped & end_of_block)
-        self._blocks(m, job, page, lower, upper, late, end_of_block, end_of_job, undrained)
+        fetching = self._scales(m, job, lower & end_of_block, end_of_job)
+        self._addresses(m, job, lower, end_of_word, last_word)
+        m.d.comb += self.operands.enable.eq(
+            active & (fetching | ~(lower & (end_of_job | ~job.reshaped))))
+        m.d.sync += here.eq(self.operands.enable & self.operands.ready & ~fetching)
+        self._blocks(m, job, page, lower, upper, last_word, within, end_of_block, end_of_job,
+                     undrained)
         m.d.comb += self.job.ready.eq(~active | lower & end_of_job)
         with m.If(self.job.ready):
             m.d.sync += active.eq(self.job.valid)
             with m.If(self.job.valid):
-                m.d.sync += [job.eq(self.job.payload), word.eq(0), group.eq(0), start.eq(1),
-                             fetch.eq(self.job.payload.scaled)]
+                m.d.sync += [job.eq(self.job.payload), word.eq(0), group.eq(0), start.eq(1)]
         self._data(m, job, lower, upper, repeated, Mux(second, same, job.split))
         self._mask(m, job, lower, upper, word)
-        self._place(m, job, lower, upper, same, word, group, page)
-        waiting = second | active & ~fetch & free
+        self._place(m, job, lower, upper, same, within, group, page)
+        waiting = second | active & ~fetching & free
         m.d.comb += [
             self.events.active.eq(lower | upper),
             self.events.stall_output.eq(active & ~second & ~free),
             self.events.stall_weights.eq(waiting & ~repeated & ~self.beats.valid),
         ]
         return m
+
+    def _within(self, m, job, word, last_word, lower, end_of_word):
+        """(word within its block, it is the block's last)."""
+        if not self.config.has_bytes:
+            return word, last_word
+        within, last = Signal(24, reset_less=True), Signal()
+        m.d.comb += last.eq(last_word | job.grouped & (within == job.last_in_group))
+        with m.If(lower & end_of_word):
+            m.d.sync += within.eq(Mux(last, 0, within + 1))
+        with m.If(self.job.ready):
+            m.d.sync += within.eq(0)
+        return within, last
+
+    def _scales(self, m, job, last_step, end_of_job):
+        """Whether the operand port is to read a line of scales now."""
+        if not self.config.has_bytes:
+            return Const(0)
+        m.submodules.scales = self._reader = reader = ScaleReader(self.config)
+        taken = self.job.payload
+        m.d.comb += [
+            reader.start.eq(self.job.valid & self.job.ready), reader.scaled.eq(taken.scaled),
+            reader.line.eq(taken.scale_line), reader.block.eq(last_step & job.scaled),
+            reader.final.eq(end_of_job), reader.ready.eq(self.operands.ready),
+            reader.data.eq(self.operands.data),
+            self.scales.eq(reader.scales), self.scales_here.eq(reader.valid)]
+        return reader.enable
 
     def _place(self, m, job, lower, upper, same, word, group, page):
         """Where the beat goes, and how it is to be read."""
@@ -153,7 +173,7 @@ class Sequencer(wiring.Component):
             with m.Else():
                 m.d.sync += place.lane[0].eq(1)
 
-    def _addresses(self, m, job, lower, fetching, end_of_word, last_word):
+    def _addresses(self, m, job, lower, end_of_word, last_word):
         """The operand line of the step, or the line of the block's scales."""
         line = Signal(self.operands.address.shape(), reset_less=True)
         first = Signal(line.shape(), reset_less=True)  # of group 0
@@ -166,8 +186,8 @@ class Sequencer(wiring.Component):
                                      else line),
         ]
         if self.config.has_bytes:
-            with m.If(fetching):
-                m.d.comb += self.operands.address.eq(job.scale_line + self._scale_line)
+            with m.If(self._reader.enable):
+                m.d.comb += self.operands.address.eq(self._reader.address)
         with m.If(self.job.ready):
             m.d.sync += [line.eq(self.job.payload.source_line),
                          first.eq(self.job.payload.source_line)]
@@ -176,44 +196,48 @@ class Sequencer(wiring.Component):
             with m.If(end_of_word):
                 m.d.sync += first.eq(following)
 
-    def _blocks(self, m, job, page, lower, upper, late, end_of_block, end_of_job, undrained):
-        """Row blocks: where their results go, and handing them over."""
+    def _blocks(self, m, job, page, lower, upper, last_word, within, end_of_block, end_of_job,
+                undrained):
+        """Blocks: where their results go, and handing them over with their last beat."""
         rows = self.config.tile.rows
         cells = self.config.granule_elements // rows
-        block = self._block
-        if self.config.has_bytes:
-            m.d.comb += self.scales.eq(self.operands.data.word_select(
-                block[:len(block) - len(self._scale_line)], len(self.scales)))
+        block = Signal(job.last_block.shape(), reset_less=True)     # of rows
         line = Signal(job.result_line.shape(), reset_less=True)
         slot = Signal(range(cells), reset_less=True)
-        closing, waiting, closed = Signal(), Signal(), Signal()
-        last = block == job.last_block
+        closing, waiting, closed, at_once = Signal(), Signal(), Signal(), Signal()
+        last, more = block == job.last_block, Signal(reset_less=True)
         wide = job.output_format == Format.FP32
         following = Signal(range(cells + 1))
-        finished = Signal(row_block(self.config), reset_less=True)
+        this, finished = (Signal(row_block(self.config), name=name, reset_less=True)
+                          for name in ("this_block", "finished"))
         m.d.comb += [
-            self.blocks.payload.eq(finished),
-            end_of_job.eq(end_of_block & last),
+            end_of_job.eq(end_of_block & last_word & last),
             following.eq(slot + 1 + wide),
-            closed.eq(upper & closing | late),
+            this.line.eq(line), this.stride.eq(job.result_lines), this.slot.eq(slot),
+            this.last_group.eq(job.last_group), this.last_token.eq(job.last_token),
+            this.last_row.eq(Mux(last, job.last_row, rows - 1)),
+            this.output_format.eq(job.output_format), this.single.eq(within == job.split),
+            this.split.eq(job.split), this.reshaped.eq(job.reshaped),
+            this.scaled.eq(job.scaled), this.final.eq(last & last_word),
+            this.more.eq(more), this.partial.eq(~last_word),
+            # A reshaped step has one beat, so that its block ends with it.
+            at_once.eq(lower & end_of_block & job.reshaped),
+            closed.eq(upper & closing | at_once),
+            self.blocks.payload.eq(Mux(at_once, this, finished)),
             self.blocks.valid.eq(closed | waiting),
         ]
         with m.If(lower):
             m.d.sync += closing.eq(end_of_block)
         with m.If(lower & end_of_block):
-            m.d.sync += [
-                finished.line.eq(line), finished.stride.eq(job.result_lines),
-                finished.slot.eq(slot), finished.last_group.eq(job.last_group),
-                finished.last_token.eq(job.last_token),
-                finished.last_row.eq(Mux(last, job.last_row, rows - 1)),
-                finished.output_format.eq(job.output_format),
-                finished.single.eq(job.last_word == job.split),
-                finished.split.eq(job.split), finished.reshaped.eq(job.reshaped),
-                finished.scaled.eq(job.scaled),
-                finished.final.eq(last),
-                block.eq(block + 1), slot.eq(following), line.eq(line + following[-1])]
+            m.d.sync += finished.eq(this)
+            with m.If(last_word):
+                m.d.sync += [block.eq(block + 1), slot.eq(following),
+                             line.eq(line + following[-1])]
+            if self.config.has_bytes:
+                m.d.sync += more.eq(~last_word)
         with m.If(self.job.ready):
-            m.d.sync += [block.eq(0), slot.eq(0), line.eq(self.job.payload.result_line)]
+            m.d.sync += [block.eq(0), slot.eq(0), line.eq(self.job.payload.result_line),
+                         more.eq(0)]
         m.d.sync += [waiting.eq(self.blocks.valid & ~self.blocks.ready),
                      page.eq(page ^ closed), undrained.eq(undrained + closed - self.released)]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Walks over the tokens of finished row blocks."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,22 +14,25 @@ class DrainWalker(wiring.Component):
 
     Blocks come from page 0 and page 1 in turn. Beats and steps go through pipelines of equal
     length, so a walker may start on a block in the clock after its last beat, and the page may
-    take beats of another block in the clock after its last step.
+    take beats of another block in the clock after its last step. Blocks of which one adds to the
+    sums of the other are ``apart`` clocks apart at least.
 
     Parameters
     ----------
     config : Config
+    apart : int
 
     Members
     -------
     blocks : In, stream of :func:`~logicpim.rtl.pim.block.row_block`; its ready depends on
         registers alone
     step : Out, :func:`~logicpim.rtl.pim.block.drain_step`, registered
-    released : Out, in the clock that decides the last step of a block
+    released : Out, in the clock that decides the last step of a block, or when the next may come
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, *, apart: int = 1):
         self.config = config
+        self.apart = apart
         super().__init__({"blocks": In(stream.Signature(row_block(config))),
                           "step": Out(drain_step(config)), "released": Out(1)})
 
@@ -43,6 +46,7 @@ class DrainWalker(wiring.Component):
         token = Signal(layout["last_token"].shape)
         walking, page = Signal(), Signal()
         part, whole = Signal(), Signal()        # a split token has its second step now
+        over, resting, early = Signal(), Signal(), self._early(m, block)
         entry, unit = group, token
         if config.has_bytes:
             entry = Mux(block.split, Cat(part & ~block.reshaped, group), group)
@@ -56,8 +60,9 @@ class DrainWalker(wiring.Component):
                                          config.tile.tokens - 1)),
             whole.eq(part | ~block.split if config.has_bytes else 1),
             end.eq(end_of_group & in_last_group & whole),
-            self.released.eq(walking & end),
-            self.blocks.ready.eq(~walking | end),
+            over.eq(walking & end | resting),
+            self.released.eq(over & ~early),
+            self.blocks.ready.eq(~walking & ~resting | self.released),
         ]
         if config.has_bytes:
             m.d.sync += part.eq(walking & ~whole)
@@ -65,7 +70,8 @@ class DrainWalker(wiring.Component):
             m.d.sync += token.eq(token + 1)
             with m.If(end_of_group):
                 m.d.sync += [token.eq(0), group.eq(group + 1), line.eq(line + block.stride)]
-        with m.If(self.released):
+        m.d.sync += resting.eq(over & early)
+        with m.If(walking & end):
             m.d.sync += [walking.eq(0), page.eq(~page)]
         with m.If(self.blocks.valid & self.blocks.ready):
             m.d.sync += [block.eq(self.blocks.payload), line.eq(self.blocks.payload.line),
@@ -80,5 +86,16 @@ class DrainWalker(wiring.Component):
             step.last.eq(end),
             *(step[name].eq(block[name])
               for name in ("slot", "last_row", "output_format", "single", "split", "reshaped",
-                                              "scaled"))]
+                                              "scaled", "more", "partial"))]
         return m
+
+    def _early(self, m, block):
+        """Whether the block before is too near for the next, which adds to its sums."""
+        if not self.config.has_bytes:
+            return Const(0)
+        age = Signal(range(self.apart))         # clocks since it was taken
+        with m.If(age != self.apart - 1):
+            m.d.sync += age.eq(age + 1)
+        with m.If(self.blocks.valid & self.blocks.ready):
+            m.d.sync += age.eq(0)
+        return block.partial & (age != self.apart - 1)

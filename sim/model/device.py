@@ -57,6 +57,7 @@ def _check_gemm(config: Config, insn: Instruction) -> Status:
             or insn.input_format not in config.input_formats
             or insn.output_format not in config.output_formats
             or insn.scaled and not config.has_bytes
+            or insn.scale_group and not insn.scaled
             or not _has_interleave(config, insn)):
         return Status.BAD_FORMAT
     if 0 in (insn.m, insn.n, insn.k):
@@ -65,7 +66,10 @@ def _check_gemm(config: Config, insn: Instruction) -> Status:
     if not layout.in_set(config, insn.address, words, insn.interleave):
         return Status.DRAM_RANGE
     operands = layout.operand_lines(config, insn.m, insn.k, insn.weight_format)
-    scales = insn.scale_line + layout.scale_lines(config, insn.n) if insn.scaled else 0
+    scales = 0
+    if insn.scaled:
+        groups = layout.scale_groups(config, insn.k, insn.scale_group, insn.weight_format)
+        scales = insn.scale_line + layout.scale_lines(config, insn.n, groups)
     if max(insn.source_line + operands, scales) > config.input_lines:
         return Status.SOURCE_RANGE
     results = layout.line_count(config, insn.m, insn.n, insn.output_format)
@@ -183,11 +187,13 @@ class ReferenceDevice(Device):
         fmt, scales = insn.weight_format, None
         if insn.scaled:
             held = self._buffer(channel, Buffer.INPUT)[insn.scale_line * config.line_bytes:]
-            scales = held[:4 * insn.n].view("<u4")
+            scales = layout.unpack_scales(config, held, insn.n, layout.scale_groups(
+                config, insn.k, insn.scale_group, fmt))
         y_bits = gemm(layout.unpack_operands(config, operands, insn.m, insn.k, fmt),
                       layout.unpack_weights(config, weights, insn.n, insn.k, fmt),
                       config.tile.depth, insn.output_format, inputs=insn.input_format, weights=fmt,
-                      scales=scales)
+                      scales=scales,
+                      scale_group=layout.scale_elements(config, insn.scale_group, fmt))
         packed = layout.pack_results(config, y_bits, insn.output_format)
         mask = layout.result_mask(config, insn.m, insn.n, insn.output_format)
         np.copyto(results[:packed.size], packed, where=mask)

@@ -59,6 +59,7 @@ def random_instruction(rng: random.Random, config=SMALL) -> Instruction:
                            result_line=rng.choice([0, rng.randrange(128)]),
                            output_format=rng.choice([*config.output_formats, Format.BF16]),
                            scaled=int(rng.random() < 0.3), scale_line=rng.choice([0, 127, 900]),
+                           scale_group=rng.choice([0, 0, 1, 2, 3, 7, 255]),
                            **common)
     line = {"result_line" if opcode == Opcode.LOAD else "source_line": rng.randrange(140)}
     return Instruction(opcode, length=rng.choice([0, 1, 7, 40, 64]),
@@ -78,6 +79,21 @@ def test_statuses_equal_the_reference(seed, config):
     assert [s[0] for s in seen] == expected
     assert [s[1] for s in seen] == [word >> 16 & 0xffff for word in words]
     assert set(expected) == {*Status} - {Status.DATA_ERROR}, "the stimulus must reach each status"
+
+
+def test_range_of_scales(seed):
+    """The last line that they may start at, and the next."""
+    rng, words = random.Random(seed), []
+    for _ in range(60):
+        fmt, group = rng.choice(MIXED.weight_formats), rng.randrange(4)
+        n, k = rng.randrange(1, 40), rng.randrange(1, 70)
+        lines = layout.scale_lines(MIXED, n, layout.scale_groups(MIXED, k, group, fmt))
+        words += [Instruction(Opcode.GEMM, m=1, n=n, k=k, weight_format=fmt, scaled=1,
+                              scale_group=group, scale_line=MIXED.input_lines - lines + beyond)
+                  for beyond in (0, 1)]
+    seen = [status for status, *_ in decode(MIXED, [word.encode() for word in words])]
+    assert seen == [check(MIXED, word.encode()) for word in words]
+    assert seen == [Status.OK, Status.SOURCE_RANGE] * 60
 
 
 @pytest.mark.parametrize("config", [SMALL, PRESETS["channel"]], ids=lambda c: c.name)

@@ -71,6 +71,7 @@ class Work:
     weights: Format = Format.FP16
     scales: np.ndarray | None = None
     scale_line: int = 0
+    scale_group: int = 0
 
     @property
     def sizes(self):
@@ -95,9 +96,10 @@ class Work:
         data = self.noisy(layout.pack_operands, self.x)
         source.reshape(-1)[self.source * size:][:len(data)] = data
         y = gemm(self.x, self.w, self.config.tile.depth, self.fmt, inputs=self.inputs,
-                 weights=self.weights, scales=self.scales)
+                 weights=self.weights, scales=self.scales, scale_group=layout.scale_elements(
+                     self.config, self.scale_group, self.weights))
         if self.scales is not None:
-            data = self.scales.astype("<u4").view(np.uint8)
+            data = layout.pack_scales(self.config, self.scales)
             source.reshape(-1)[self.scale_line * size:][:len(data)] = data
         data = layout.pack_results(self.config, y, self.fmt)
         where = layout.result_mask(self.config, *self.sizes[:2], self.fmt)
@@ -120,6 +122,15 @@ def random_bits(rng, shape, fmt=Format.FP16):
                     bits).astype(np.uint16)
 
 
+def random_scales(rng, shape, wild):
+    """Moderate numbers, or mostly any pattern, many of them zeros."""
+    scales = rng.normal(0, 1, shape).astype(np.float32).view(np.uint32)
+    if wild:
+        scales = np.where(rng.integers(0, 9, shape) > 0, scales, rng.integers(0, 1 << 32, shape))
+        scales = np.where(rng.integers(0, 3, shape) > 0, scales, rng.choice([0, 1 << 31], shape))
+    return scales.astype(np.uint32)
+
+
 def jobs(rng, config, sizes):
     """Jobs one behind the other in both buffers."""
     source = result = 0
@@ -132,11 +143,11 @@ def jobs(rng, config, sizes):
                     fmt, source, result, rng, inputs, weights)
         source += layout.operand_lines(config, m, k, weights)
         if config.has_bytes and i % 3 != 1:
-            work.scales = rng.normal(0, 1, n).astype(np.float32).view(np.uint32)
-            if i % 2:
-                work.scales = rng.integers(0, 1 << 32, n).astype(np.uint32)
+            work.scale_group = int(rng.choice([0, 1, 1, 2, 3]))
+            groups = layout.scale_groups(config, k, work.scale_group, weights)
+            work.scales = random_scales(rng, (n, groups), i % 2)
             work.scale_line = source
-            source += layout.scale_lines(config, n)
+            source += layout.scale_lines(config, n, groups)
         result += layout.line_count(config, m, n, fmt)
         assert source <= config.input_lines and result <= config.temp_lines
         yield work
@@ -181,7 +192,8 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
                     "tokens": m, "n": n, "k": k, "source_line": queue[0].source,
                     "result_line": queue[0].result, "output_format": queue[0].fmt,
                     "input_format": queue[0].inputs, "weight_format": queue[0].weights,
-                    "scaled": queue[0].scales is not None, "scale_line": queue[0].scale_line})
+                    "scaled": queue[0].scales is not None, "scale_line": queue[0].scale_line,
+                    "scale_group": queue[0].scale_group})
             ctx.set(dut.beats.payload, beats[0] if offered_beat else 0)
 
             read = ready and ctx.get(dut.operands.enable)
@@ -308,16 +320,38 @@ def test_bytes_of_any_tile(seed, tokens, m):
     run(rng, config, list(jobs(rng, config, sizes)))
 
 
-@pytest.mark.parametrize("m", [1, 2])
-def test_bytes_deliver_their_bandwidth(seed, m):
-    """A beat of weights a clock, and a clock more for each row block."""
+@pytest.mark.parametrize("m, group", [(1, None), (2, 4), (1, 2), (3, 4)])
+def test_bytes_deliver_their_bandwidth(seed, m, group):
+    """A beat a clock; if reshaped, a clock more for each line of scales behind the first."""
     rng = np.random.default_rng(seed)
     config = MIXED.replace(formats=("fp16", "int8"))
-    x, w = random_bits(rng, (m, 320), Format.FP16), random_bits(rng, (12, 320), Format.INT8)
-    events, _ = run(rng, config, [Work(config, x, w, Format.FP32, 0, 0, rng, weights=Format.INT8)])
-    active, beats = events["active"], 2 * 320 // (2 * config.granule_elements) * 3
-    assert len(active) == beats
-    assert active[-1] - active[0] == beats + 2 - 1
+    x, w = random_bits(rng, (m, 160), Format.FP16), random_bits(rng, (12, 160), Format.INT8)
+    work, lines = Work(config, x, w, Format.FP32, 0, 0, rng, weights=Format.INT8), 0
+    if group:
+        groups = layout.scale_groups(config, 160, group, Format.INT8)
+        work.scales, lines = random_scales(rng, (12, groups), 0), layout.scale_lines(
+            config, 12, groups)
+        work.scale_group, work.scale_line = group, 100
+    events, _ = run(rng, config, [work])
+    active, beats = events["active"], 2 * 160 // (2 * config.granule_elements) * 3
+    reshaped = m <= config.tile.tokens // 2
+    assert len(active) == beats * (1 if reshaped else 2)
+    assert active[-1] - active[0] == len(active) - 1 + (max(0, lines - 1) if reshaped else 0)
+
+
+@pytest.mark.parametrize("m", [1, 3])
+def test_small_groups_of_scales(seed, m):
+    """A word a group: blocks nearer than the sums that they add to each other."""
+    rng = np.random.default_rng(seed)
+    config = MIXED.replace(formats=("fp16", "int8"))
+    works = []
+    for weights in (Format.INT8, Format.FP16):
+        x, w = random_bits(rng, (m, 70)), random_bits(rng, (5, 70), weights)
+        groups = layout.scale_groups(config, 70, 1, weights)
+        works.append(Work(config, x, w, Format.FP32, 40 * len(works), 40 * len(works), rng,
+                          weights=weights, scales=random_scales(rng, (5, groups), 0),
+                          scale_line=90 + 16 * len(works), scale_group=1))
+    run(rng, config, works)
 
 
 OPERATIONS_A_BYTE = [1, 2, 4, 8, *(pytest.param(n, marks=pytest.mark.full) for n in (16, 32))]
