@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where weight matrices lie: rows dealt over the channels, each matrix in one memory space."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..sim.model import layout
 from ..spec.config import Config
 from ..spec.device import Device
-from ..spec.errors import CapacityError
-from ..spec.isa import Format
+from ..spec.errors import CapacityError, LogicPimError
+from ..spec.isa import FIELDS, Format
+from .quantise import quantise
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ class Piece:
 class Matrix:
     """A weight matrix [n, k] in DRAM; its pieces cover the rows in ascending order.
 
-    Its words are dealt over ``2 ** interleave`` memory spaces from ``space`` on.
+    Its words are dealt over ``2 ** interleave`` memory spaces from ``space`` on. ``scales``
+    (binary32 patterns, uint32 [n, G]), if there are any, do not lie in DRAM: they go to the input
+    buffer with the operands. Each is that of ``scale_group`` words of a row, or, if that is 0, of
+    the whole row.
     """
 
     n: int
@@ -35,6 +39,13 @@ class Matrix:
     pieces: tuple[Piece, ...]
     format: Format = Format.FP16
     interleave: int = 0
+    scales: np.ndarray | None = field(default=None, compare=False, repr=False)
+    scale_group: int = 0
+
+    @property
+    def groups(self) -> int:
+        """Scales of a row, 0 without."""
+        return 0 if self.scales is None else self.scales.shape[1]
 
 
 class Memory:
@@ -104,3 +115,31 @@ def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
         data = layout.pack_weights(config, rows, matrix.format).reshape(-1, config.word_bytes)
         at = layout.word_addresses(config, piece.address, len(data), matrix.interleave)
         device.dram(piece.channel).reshape(-1, config.word_bytes)[at] = data
+
+
+def load_quantised(device: Device, matrix: Matrix, values: np.ndarray, group: int = 0) -> Matrix:
+    """Put float values [n, k] in place, quantised to the matrix' format of 8 bits.
+
+    Parameters
+    ----------
+    group : int
+        Elements of K that share a scale, see :func:`scale_words`; 0: a whole row.
+
+    Returns
+    -------
+    The matrix with its scales.
+    """
+    words = scale_words(device.config, group, matrix.format)
+    w_bits, scales = quantise(values, matrix.format, group or None)
+    load(device, matrix, w_bits)
+    return replace(matrix, scales=scales, scale_group=words)
+
+
+def scale_words(config: Config, group: int, fmt: Format) -> int:
+    """Weight words that hold ``group`` elements of a row; refused where there is no such."""
+    each = layout.scale_elements(config, 1, fmt)
+    most = (1 << FIELDS["scale_group"].width) - 1
+    if group % each or group > most * each:
+        raise LogicPimError(f"a scale for {group} elements is not possible: a multiple of {each}, "
+                            f"the {fmt.name} elements of a row in a word, up to {most * each}")
+    return group // each
