@@ -55,7 +55,7 @@ class Space:
 
 def gemm(bench: Bench, space: Space, m: int, n: int, k: int,
          output: Format = Format.FP16, kind: str = "plain") -> Instruction:
-    """A GEMM of random operands, put where it will find them."""
+    """A GEMM of random operands, put where it will find them; some add to what lies there."""
     config = bench.config
     weights = layout.pack_weights(config, values(bench, (n, k), kind))
     operands = layout.pack_operands(config, values(bench, (m, k), kind))
@@ -67,7 +67,8 @@ def gemm(bench: Bench, space: Space, m: int, n: int, k: int,
     result = space.lines(Buffer.TEMP, layout.line_count(config, m, n, output))
     return Instruction(Opcode.GEMM, tag=bench.rng.getrandbits(16), m=m, n=n, k=k,
                        address=address, source_line=source, result_line=result,
-                       output_format=output)
+                       output_format=output,
+                       accumulate=int(output is Format.FP32 and bench.rng.random() < 0.4))
 
 
 def move(bench: Bench, space: Space) -> Instruction:

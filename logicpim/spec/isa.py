@@ -106,6 +106,7 @@ FIELDS = {f.name: f for f in (
     Field("output_format", 40, 4, _GEMM, "format of the results: FP16, BF16 or FP32"),
     Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
     Field("scaled", 45, 1, _GEMM, "multiply row n, or each group of its words, by a scale"),
+    Field("accumulate", 47, 1, _GEMM, "add to the FP32 results that lie at result_line"),
     Field("interleave", 48, 2, _GEMM + _MOVE,
           "log2 of the bundles that the words are dealt over, a row of each in turn"),
     Field("m", 64, 16, _GEMM, "tokens"),
@@ -144,6 +145,7 @@ class Instruction:
     k: int = 0
     address: int = 0
     length: int = 0
+    accumulate: int = 0
     scaled: int = 0
     scale_line: int = 0
     scale_group: int = 0

@@ -15,7 +15,7 @@ SIZE_BITS = 24
 WORDS, SOURCE, SCALES, RESULTS = range(4)
 """Steps of the range checks: bundle words, source lines, lines of scales, result lines."""
 COPIED = ("opcode", "tag", "weight_format", "input_format", "output_format", "buffer",
-          "scaled", "scale_line", "scale_group", "interleave",
+          "scaled", "scale_line", "scale_group", "accumulate", "interleave",
           "m", "n", "k", "address", "source_line", "result_line")
 
 
@@ -68,6 +68,9 @@ class InstructionDecoder(wiring.Component):
         with m.If((is_gemm | is_move) & (field(descriptor, "interleave") > most)):
             m.d.comb += bad_format.eq(1)
         scaled, grouped = field(descriptor, "scaled"), field(descriptor, "scale_group").any()
+        with m.If(is_gemm & field(descriptor, "accumulate")
+                  & (field(descriptor, "output_format") != Format.FP32)):
+            m.d.comb += bad_format.eq(1)
         with m.If(is_gemm & (grouped & ~scaled if self.config.has_bytes else grouped | scaled)):
             m.d.comb += bad_format.eq(1)
         zero = ((is_gemm & ~(field(descriptor, "m").any() & field(descriptor, "n").any()

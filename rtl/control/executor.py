@@ -21,10 +21,10 @@ class OperationExecutor(wiring.Component):
 
     Promises that a refused operation starts no job, that completions come in program order, each
     only when all effects of its operation are visible, and that an operation other than a GEMM
-    behind a GEMM starts when everything before it has completed. A GEMM reads the input buffer
-    and writes the temp buffer alone, and the GEMM module writes results in job order, so that one
-    may stream while those before it drain; so may the passes of a GEMM with more tokens than the
-    accumulators hold (one over the weights for each block of ``tile.max_tokens``).
+    behind a GEMM starts when everything before it has completed. A GEMM reads the input buffer and
+    works on the temp buffer alone, and the GEMM module reads and writes results in job order, so
+    that one may stream while those before it drain; so may the passes of a GEMM with more tokens
+    than the accumulators hold (one over the weights for each block of ``tile.max_tokens``).
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class OperationExecutor(wiring.Component):
             self.gemm.payload.result_line.eq(result_line),
             *(self.gemm.payload[name].eq(op[name]) for name in
               ("weight_format", "input_format", "output_format", "scaled", "scale_line",
-               "scale_group")),
+               "scale_group", "accumulate")),
             self.load.payload.line.eq(result_line),
             self.store.payload.line.eq(source_line),
         ]

@@ -10,6 +10,8 @@ from logicpim.rtl.signatures import gemm_job
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 
+COPIED = ("source_line", "result_line", "weight_format", "output_format", "accumulate")
+
 
 def tile_job(config: Config) -> data.StructLayout:
     """A job with its divisions done. ``last_`` is an index, that of the last valid one.
@@ -29,8 +31,7 @@ def tile_job(config: Config) -> data.StructLayout:
         "last_group": unsigned(ceil_log2(tile.groups)),
         "last_token": unsigned(ceil_log2(tile.tokens)),
         "result_lines": job["result_line"].shape,
-        **{name: job[name].shape for name in ("source_line", "result_line", "weight_format",
-                                              "output_format")},
+        **{name: job[name].shape for name in COPIED},
         "brain_inputs": unsigned(1), "split": unsigned(1), "reshaped": unsigned(1),
         "scaled": unsigned(1), "scale_line": job["scale_line"].shape,
         "grouped": unsigned(1), "last_in_group": unsigned(9)})
@@ -75,8 +76,7 @@ class JobDivider(wiring.Component):
             wide = job.output_format == Format.FP32
             m.d.sync += [
                 divided.result_lines.eq(Mux(wide, job.n - 1 >> bits - 1, job.n - 1 >> bits) + 1),
-                *(divided[name].eq(job[name]) for name in
-                  ("source_line", "result_line", "weight_format", "output_format"))]
+                *(divided[name].eq(job[name]) for name in COPIED)]
             line = job.k - 1 >> bits
             m.d.sync += [divided.last_line.eq(line),
                          divided.brain_inputs.eq(job.input_format == Format.BF16)]

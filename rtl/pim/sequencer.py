@@ -220,6 +220,7 @@ class Sequencer(wiring.Component):
             this.split.eq(job.split), this.reshaped.eq(job.reshaped),
             this.scaled.eq(job.scaled), this.final.eq(last & last_word),
             this.more.eq(more), this.partial.eq(~last_word),
+            this.accumulate.eq(job.accumulate), this.first.eq((block == 0) & ~more),
             # A reshaped step has one beat, so that its block ends with it.
             at_once.eq(lower & end_of_block & job.reshaped),
             closed.eq(upper & closing | at_once),

@@ -12,6 +12,7 @@ from logicpim.spec.isa import (
     INSTRUCTION_BITS,
     Buffer,
     Completion,
+    Format,
     Instruction,
     Opcode,
     Status,
@@ -58,6 +59,7 @@ def _check_gemm(config: Config, insn: Instruction) -> Status:
             or insn.output_format not in config.output_formats
             or insn.scaled and not config.has_bytes
             or insn.scale_group and not insn.scaled
+            or insn.accumulate and insn.output_format != Format.FP32
             or not _has_interleave(config, insn)):
         return Status.BAD_FORMAT
     if 0 in (insn.m, insn.n, insn.k):
@@ -184,7 +186,9 @@ class ReferenceDevice(Device):
             config, insn.address, words, insn.interleave)].reshape(-1)
         operands = self._buffer(channel, Buffer.INPUT)[insn.source_line * config.line_bytes:]
         results = self._buffer(channel, Buffer.TEMP)[insn.result_line * config.line_bytes:]
-        fmt, scales = insn.weight_format, None
+        fmt, scales, prior = insn.weight_format, None, None
+        if insn.accumulate:
+            prior = layout.unpack_results(config, results, insn.m, insn.n, Format.FP32)
         if insn.scaled:
             held = self._buffer(channel, Buffer.INPUT)[insn.scale_line * config.line_bytes:]
             scales = layout.unpack_scales(config, held, insn.n, layout.scale_groups(
@@ -192,7 +196,7 @@ class ReferenceDevice(Device):
         y_bits = gemm(layout.unpack_operands(config, operands, insn.m, insn.k, fmt),
                       layout.unpack_weights(config, weights, insn.n, insn.k, fmt),
                       config.tile.depth, insn.output_format, inputs=insn.input_format, weights=fmt,
-                      scales=scales,
+                      scales=scales, prior=prior,
                       scale_group=layout.scale_elements(config, insn.scale_group, fmt))
         packed = layout.pack_results(config, y_bits, insn.output_format)
         mask = layout.result_mask(config, insn.m, insn.n, insn.output_format)

@@ -61,7 +61,8 @@ _NARROW = {Format.FP16: rule.fp32_to_fp16, Format.BF16: rule.fp32_to_bf16, Forma
 
 def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
          inputs: Format = Format.FP16, weights: Format = Format.FP16,
-         scales: np.ndarray | None = None, scale_group: int | None = None) -> np.ndarray:
+         scales: np.ndarray | None = None, scale_group: int | None = None,
+         prior: np.ndarray | None = None) -> np.ndarray:
     """``Y[m, n] = sum over k of X[m, k] * W[n, k]``, the very bits that the hardware gives.
 
     Parameters
@@ -82,6 +83,8 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
         each group of K, and the products are added in binary32, in order.
     scale_group : int, optional
         Elements of K in a group; the last of the G groups may have fewer.
+    prior : uint32 array [M, N], optional
+        Binary32 patterns to which the sum, or with scales the first product, is added.
 
     Returns
     -------
@@ -97,19 +100,19 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
     if (output not in _NARROW or inputs not in (Format.FP16, Format.BF16)
             or weights not in WEIGHT_FORMATS):
         raise ValueError(f"no GEMM of {inputs!r} by {weights!r} to {output!r}")
-    result = _scaled(x_bits, w_bits, depth, inputs, weights, scales, scale_group)
+    result = _scaled(x_bits, w_bits, depth, inputs, weights, scales, scale_group, prior)
     return result if output == Format.FP32 else _NARROW[output](result)
 
 
-def _scaled(x_bits, w_bits, depth, inputs, weights, scales, group):
-    """Binary32 bits [M, N] of the whole sum, with its scales."""
+def _scaled(x_bits, w_bits, depth, inputs, weights, scales, group, total):
+    """Binary32 bits [M, N] of the whole sum, with its scales, added to ``total``."""
     if scales is None:
-        return _sums(x_bits, w_bits, depth, inputs, weights)
+        sums = _sums(x_bits, w_bits, depth, inputs, weights)
+        return sums if total is None else rule.fp32_add(total, sums)
     k, scales = x_bits.shape[1], np.asarray(scales, np.uint32).reshape(len(w_bits), -1)
     group = max(1, k) if group is None else group
     if scales.shape[1] != max(1, -(-k // group)):
         raise ValueError(f"{scales.shape[1]} scales a row for {k} elements in groups of {group}")
-    total = None
     for index in range(scales.shape[1]):
         part = slice(index * group, (index + 1) * group)
         product = rule.fp32_multiply(

@@ -59,6 +59,7 @@ def random_instruction(rng: random.Random, config=SMALL) -> Instruction:
                            result_line=rng.choice([0, rng.randrange(128)]),
                            output_format=rng.choice([*config.output_formats, Format.BF16]),
                            scaled=int(rng.random() < 0.3), scale_line=rng.choice([0, 127, 900]),
+                           accumulate=int(rng.random() < 0.3),
                            scale_group=rng.choice([0, 0, 1, 2, 3, 7, 255]),
                            **common)
     line = {"result_line" if opcode == Opcode.LOAD else "source_line": rng.randrange(140)}

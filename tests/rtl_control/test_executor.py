@@ -21,7 +21,7 @@ def random_operation(rng):
             "input_format": rng.choice([Format.FP16, Format.BF16]),
             "weight_format": rng.choice([Format.FP16, Format.INT8]),
             "scaled": rng.randrange(2), "scale_line": rng.randrange(20),
-            "scale_group": rng.randrange(256),
+            "scale_group": rng.randrange(256), "accumulate": rng.randrange(2),
             "buffer": rng.choice(list(Buffer)), "m": rng.choice([1, 4, 5, 13]),
             "n": rng.randrange(1, 99), "k": rng.randrange(1, 99),
             "address": rng.randrange(CONFIG.dram.words), "words": rng.randrange(1, 50),
@@ -49,7 +49,8 @@ def jobs_of(op):
             "source_line": op["source_line"] + group * op["source_stride"],
             "result_line": op["result_line"] + group * op["result_stride"],
             **{name: op[name] for name in ("output_format", "input_format", "weight_format",
-                                         "scaled", "scale_line", "scale_group")}})]
+                                         "scaled", "scale_line", "scale_group",
+                                         "accumulate")}})]
     return jobs
 
 

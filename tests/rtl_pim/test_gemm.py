@@ -9,6 +9,7 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
+from logicpim.rtl.control.arbiter import ReadArbiter
 from logicpim.rtl.pim.buffer import LineBuffer
 from logicpim.rtl.pim.drain import Drain
 from logicpim.rtl.pim.gemm import GemmModule
@@ -46,13 +47,18 @@ class Bench(Elaboratable):
 
     def __init__(self, config):
         self.gemm = GemmModule(config)
+        self.readers = ReadArbiter(config, lines=config.temp_lines, readers=2, urgent=True)
+        self.read = self.readers.i[1]
         self.temp = LineBuffer(lines=config.temp_lines, line_bits=config.line_bits,
                                cells=cells_per_line(config))
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.gemm, m.submodules.temp = self.gemm, self.temp
+        m.submodules.readers = self.readers
         wiring.connect(m, self.gemm.results, self.temp.write)
+        wiring.connect(m, self.gemm.prior, self.readers.i[0])
+        wiring.connect(m, self.readers.o, self.temp.read)
         return m
 
 
@@ -72,6 +78,7 @@ class Work:
     scales: np.ndarray | None = None
     scale_line: int = 0
     scale_group: int = 0
+    accumulate: bool = False
 
     @property
     def sizes(self):
@@ -95,9 +102,12 @@ class Work:
         size = self.config.line_bytes
         data = self.noisy(layout.pack_operands, self.x)
         source.reshape(-1)[self.source * size:][:len(data)] = data
+        lies = expected.reshape(-1)[self.result * size:]
+        prior = layout.unpack_results(self.config, lies, *self.sizes[:2], Format.FP32) if (
+            self.accumulate) else None
         y = gemm(self.x, self.w, self.config.tile.depth, self.fmt, inputs=self.inputs,
                  weights=self.weights, scales=self.scales, scale_group=layout.scale_elements(
-                     self.config, self.scale_group, self.weights))
+                     self.config, self.scale_group, self.weights), prior=prior)
         if self.scales is not None:
             data = layout.pack_scales(self.config, self.scales)
             source.reshape(-1)[self.scale_line * size:][:len(data)] = data
@@ -133,7 +143,7 @@ def random_scales(rng, shape, wild):
 
 def jobs(rng, config, sizes):
     """Jobs one behind the other in both buffers."""
-    source = result = 0
+    source = result = before = 0
     for i, (m, n, k) in enumerate(sizes):
         inputs, weights = (Format(rng.choice(known)) for known in (
             config.input_formats, config.weight_formats))
@@ -148,7 +158,11 @@ def jobs(rng, config, sizes):
             work.scales = random_scales(rng, (n, groups), i % 2)
             work.scale_line = source
             source += layout.scale_lines(config, n, groups)
-        result += layout.line_count(config, m, n, fmt)
+        work.accumulate = fmt == Format.FP32 and bool(rng.integers(2))
+        if work.accumulate and rng.integers(2):
+            work.result = before        # of which some may still be on the way
+        before = work.result
+        result = max(result, work.result + layout.line_count(config, m, n, fmt))
         assert source <= config.input_lines and result <= config.temp_lines
         yield work
 
@@ -193,7 +207,7 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
                     "result_line": queue[0].result, "output_format": queue[0].fmt,
                     "input_format": queue[0].inputs, "weight_format": queue[0].weights,
                     "scaled": queue[0].scales is not None, "scale_line": queue[0].scale_line,
-                    "scale_group": queue[0].scale_group})
+                    "scale_group": queue[0].scale_group, "accumulate": queue[0].accumulate})
             ctx.set(dut.beats.payload, beats[0] if offered_beat else 0)
 
             read = ready and ctx.get(dut.operands.enable)
@@ -218,10 +232,10 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
         assert len(done) == len(works) and not beats and not queue
         assert (written == due).all()
         for line, content in enumerate(expected):
-            ctx.set(bench.temp.read.address, line)
-            ctx.set(bench.temp.read.enable, 1)
+            ctx.set(bench.read.address, line)
+            ctx.set(bench.read.enable, 1)
             await ctx.tick()
-            found = ctx.get(bench.temp.read.data).to_bytes(config.line_bytes, "little")
+            found = ctx.get(bench.read.data).to_bytes(config.line_bytes, "little")
             assert found == content.tobytes(), f"line {line}"
 
     simulator = Simulator(bench)
@@ -376,3 +390,17 @@ def test_tokens_are_operations_a_byte(seed, tokens):
 def test_illegal_tiles(rows, depth, reason):
     with pytest.raises(ConfigError, match=reason):
         shaped(tokens=2, rows=rows, depth=depth, groups=2, banks=8)
+
+
+@pytest.mark.parametrize("config", [SMALL, SHAPES["deep"], MIXED], ids=["small", "deep", "mixed"])
+def test_accumulates(seed, config):
+    """Each job on the results of the one before, which may be on their way: short ones in a row
+    behind a long one, and such that fill the drain."""
+    rng = np.random.default_rng(seed)
+    works, most, source = [], config.tile.max_tokens, 0
+    one, long, many = (1, 1, 1), (most, config.tile.rows, 8), (most, 9, 9)
+    for m, n, k in (one, many, many, long, one, one, one):
+        works.append(Work(config, random_bits(rng, (m, k)), random_bits(rng, (n, k)), Format.FP32,
+                          source, 0, rng, accumulate=len(works) > 1))
+        source += layout.operand_lines(config, m, k)
+    run(rng, config, works)

@@ -84,6 +84,7 @@ REFUSED = [
     (Status.BAD_RESERVED, Instruction(Opcode.FENCE, interleave=1)),
     (Status.BAD_FORMAT, gemm_insn(scaled=1)),
     (Status.BAD_FORMAT, gemm_insn(scale_group=1)),
+    (Status.BAD_FORMAT, gemm_insn(accumulate=1)),
     (Status.BAD_FORMAT, gemm_insn(scale_group=255, scaled=1)),
     (Status.ZERO_SIZE, gemm_insn(m=0)),
     (Status.ZERO_SIZE, gemm_insn(n=0)),
@@ -122,6 +123,7 @@ ALLOWED = [
     gemm_insn(result_line=LINES - 2),
     gemm_insn(result_line=LINES - 4, output_format=Format.FP32),
     gemm_insn(m=2 * LINES, k=8, n=8),
+    gemm_insn(accumulate=1, output_format=Format.FP32),
     move_insn(Opcode.LOAD, address=WORDS - 3, result_line=LINES - 6),
     move_insn(Opcode.STORE, address=ORG.words - 3, source_line=LINES - 6, buffer=Buffer.TEMP),
 ]

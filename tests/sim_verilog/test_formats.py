@@ -109,14 +109,15 @@ def test_scales(device, seed, weights):
         data = np.random.default_rng(seed).integers(0, 256, 1 << 14).astype(np.uint8)
         target.dram(0)[:data.size] = data
         target.write_buffer(0, Buffer.INPUT, 0, lines)
+        target.write_buffer(0, Buffer.TEMP, 0, np.resize(lines, (340, CONFIG.line_bytes)))
     for index in range(16):
         scaled = int(rng.integers(4) > 0)
         programs.append(Instruction(
             Opcode.GEMM, tag=index, weight_format=weights, output_format=Format.FP32,
             m=int(rng.integers(1, 20)), n=int(rng.integers(1, 40)), k=int(rng.integers(1, 200)),
-            address=int(rng.integers(9)), scaled=scaled,
+            address=int(rng.integers(9)), scaled=scaled, accumulate=int(rng.integers(3) == 0),
             scale_group=scaled * int(rng.choice([0, 1, 1, 2, 4])),
-            scale_line=CONFIG.input_lines - 20, result_line=20 * index))
+            scale_line=CONFIG.input_lines - 20, result_line=20 * rng.integers(index + 1)))
     done = [target.execute({0: programs}) for target in (device, golden)]
     assert done[0] == done[1] and all(d.status == Status.OK for d in done[0][0])
     size = CONFIG.line_bytes * 20 * 16
