@@ -143,7 +143,8 @@ def gemm_job(config: Config) -> data.StructLayout:
     result lines of one group in place of the k words. Raw sizes, all >= 1. If ``scaled``, the
     binary32 scales are in the lines from ``scale_line`` on: those of a row block's rows for its
     first ``scale_group`` weight words, for the next, and so on, then those of the next row block.
-    If ``accumulate``, results are added to what lies there.
+    If ``accumulate``, results are added to what lies there. If ``transpose``, weights come as words
+    of W[K, N]: no more tokens then than ``tile.tokens``, n up to ``config.transposed_columns``.
     """
     return data.StructLayout({
         "tokens": unsigned(bits_for(config.tile.max_tokens)),
@@ -153,6 +154,7 @@ def gemm_job(config: Config) -> data.StructLayout:
         "weight_format": Format, "input_format": Format, "output_format": Format,
         "scaled": unsigned(1), "scale_line": unsigned(ceil_log2(config.input_lines)),
         "scale_group": unsigned(8), "accumulate": unsigned(1),
+        "transpose": unsigned(1),
     })
 
 

@@ -15,7 +15,8 @@ from ..driver.stats import Stats
 from ..sim.model import layout
 from ..sim.model.arithmetic import bytes_as_fp16, fp32_to_bf16
 from ..sim.model.gemm import gemm
-from ..spec.isa import WEIGHT_FORMATS, Format
+from ..spec.errors import LogicPimError
+from ..spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
 from .io import (
     Progress,
     add_bundles_option,
@@ -57,6 +58,7 @@ examples
   logicpim bench gemm --m 1 --n 4096 --k 4096 --bundles 2
   logicpim bench gemm --m 8 --n 1024 --k 4096 --no-refresh --json
   logicpim bench gemm --weights int8 --scale-group 128 --m 4 --n 1024 --k 4096
+  logicpim bench gemm --transpose --m 4 --n 128 --k 4096
   logicpim bench gemm --config small --m 3 --n 7 --k 11 --trace commands.csv
   logicpim bench gemm --m 8 --n 4096 --k 4096 --channels 4 --backend reference
 """
@@ -101,6 +103,8 @@ def add_parser(subparsers):
     add_bundles_option(p)
     p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
     add_weights_options(p, WEIGHT_FORMATS, "no scales")
+    p.add_argument("--transpose", action="store_true",
+                   help="let the weight lie as [K, N], as V does in attention; 16-bit weights only")
     p.add_argument("--input", choices=INPUTS, default="fp16",
                    help="format of the operands, added to the configuration's if need be "
                         "(default: %(default)s)")
@@ -127,7 +131,13 @@ def run(args) -> dict:
     scales = 0 if group is None else layout.scale_groups(
         config, args.k, scale_words(config, group, weights), weights)
     check_reduction(config, args.k, weights, scales)
-    matrix = Memory(config).place(args.n, args.k, space=0, bundles=args.bundles, fmt=weights)
+    if args.transpose and (weights in BYTE_FORMATS or not config.transposes):
+        raise LogicPimError("--transpose is for weights of 16 bits and for tiles with as many rows "
+                            "as they are deep and two groups of accumulators or more")
+    memory = Memory(config)
+    place = memory.place_transposed if args.transpose else memory.place
+    matrices = place(args.n, args.k, space=0, bundles=args.bundles, fmt=weights)
+    matrices = matrices if args.transpose else (matrices,)
     progress = Progress()
     begun = time.perf_counter()
     random = np.random.default_rng(args.seed)
@@ -137,29 +147,31 @@ def run(args) -> dict:
     else:
         values = random.standard_normal((args.n, args.k)) * args.k ** -0.5
         w_bits, scales = quantise(values, weights, group or None)
-        matrix = replace(matrix, scales=scales, scale_group=scale_words(config, group, weights))
+        matrices = (replace(*matrices, scales=scales,
+                            scale_group=scale_words(config, group, weights)),)
     with open_device(args.backend, config, trace=args.trace is not None,
                      progress=progress) as device:
-        load(device, matrix, w_bits)
+        for matrix, first in zip(matrices, range(0, args.n, matrices[0].n), strict=True):
+            load(device, matrix, w_bits[first:first + matrix.n])
         kernels, stats = Kernels(device), Stats()
         started = time.perf_counter()
         progress(f"running on {args.backend}")
-        (y,), = kernels.run([Job(x_bits, (matrix,), inputs)], output, stats)
+        parts, = kernels.run([Job(x_bits, matrices, inputs)], output, stats)
         wall = time.perf_counter() - started
         progress("checking")
-        matches = np.array_equal(y, gemm(x_bits, w_bits, config.tile.depth, output,
-                                         inputs=inputs, weights=weights, scales=matrix.scales,
-                                         scale_group=group or None))
+        expected = gemm(x_bits, w_bits, config.tile.depth, output, inputs=inputs, weights=weights,
+                        scales=matrices[0].scales, scale_group=group or None)
+        matches = np.array_equal(np.concatenate(parts, axis=1), expected)
         write_trace(args, device)
         timed = device.timed
     progress.clear()
     efficiency, limit = stats.bandwidth_efficiency(config), _limit(
-        config, args, weights, stats.weight_bytes)
+        config, args, matrices, stats.weight_bytes)
     return {
         "m": args.m, "n": args.n, "k": args.k, "config": config.name, "backend": args.backend,
         "bundles": args.bundles,
         "channels": config.channels, "weights": args.weights, "scale_group": group,
-        "input": args.input,
+        "transpose": args.transpose, "input": args.input,
         "output": args.output, "refresh": config.refresh,
         "cycles": stats.cycles if timed else None,
         "weight_bytes": stats.weight_bytes,
@@ -179,18 +191,20 @@ def run(args) -> dict:
     }
 
 
-def _limit(config, args, weights: Format, weight_bytes: int) -> float:
+def _limit(config, args, matrices, weight_bytes: int) -> float:
     """The upper bound of the kernel's bandwidth efficiency."""
-    tile = config.tile
-    blocks = -(-args.n // tile.rows)
-    rows = -(-blocks // config.channels) * tile.rows
-    words = layout.weight_words(config, rows, args.k, weights)
+    tile, weights = config.tile, matrices[0].format
+    words = [0] * config.channels
+    for matrix in matrices:
+        for piece in matrix.pieces:
+            stored = (matrix.k, piece.rows) if matrix.transposed else (piece.rows, matrix.k)
+            words[piece.channel] += layout.weight_words(config, *stored, weights)
     # A word of 8-bit weights takes two clocks for half a group of tokens.
     at_once = tile.tokens * layout.element_dtype(weights).itemsize // 2
-    limit = bandwidth_bound(config, args.bundles, words,
-                            passes=-(-args.m // config.pass_tokens(weights)),
+    resident = tile.tokens if args.transpose else config.pass_tokens(weights)
+    limit = bandwidth_bound(config, args.bundles, max(words), passes=-(-args.m // resident),
                             groups=-(-args.m // at_once))
-    return limit * weight_bytes / (words * config.word_bytes * config.channels)
+    return limit * weight_bytes / (max(words) * config.word_bytes * config.channels)
 
 
 def show(result: dict, args) -> None:

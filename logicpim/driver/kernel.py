@@ -116,7 +116,7 @@ class Kernels:
                     input_format=jobs[unit.job].inputs, output_format=output, m=unit.m, n=n,
                     k=w.k, address=address, interleave=w.interleave, source_line=source,
                     result_line=line, scaled=int(bool(w.groups)), scale_line=scale_line,
-                    scale_group=w.scale_group))
+                    scale_group=w.scale_group, transpose=int(w.transposed)))
                 row = piece.first_row + first
                 image = images.setdefault(piece.channel, operands.copy() if any(
                     v.groups for job in jobs for v in job.matrices) else operands)

@@ -58,6 +58,7 @@ class Status(enum.IntEnum):
     SOURCE_RANGE = 6
     RESULT_RANGE = 7
     DATA_ERROR = 8
+    TOO_WIDE = 10
 
     @property
     def reason(self) -> str:
@@ -69,13 +70,14 @@ _REASONS = {
     Status.OK: "done",
     Status.BAD_OPCODE: "the opcode is not known",
     Status.BAD_RESERVED: "a bit that the opcode does not use is set",
-    Status.BAD_FORMAT: "a number format, an interleave or a scale group that this configuration "
-                       "does not have",
+    Status.BAD_FORMAT: "a number format, an interleave, a scale group or a transposed product that "
+                       "this configuration does not have",
     Status.ZERO_SIZE: "M, N, K or the length is zero",
     Status.DRAM_RANGE: "the DRAM words run past the end of their bundle or set of bundles",
     Status.SOURCE_RANGE: "the source lines run past the end of their buffer",
     Status.RESULT_RANGE: "the result lines run past the end of their buffer",
     Status.DATA_ERROR: "it ran, but DRAM words that it read had more wrong bits than ECC corrects",
+    Status.TOO_WIDE: "a transposed weight has more columns than the accumulators hold",
 }
 
 
@@ -106,6 +108,7 @@ FIELDS = {f.name: f for f in (
     Field("output_format", 40, 4, _GEMM, "format of the results: FP16, BF16 or FP32"),
     Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
     Field("scaled", 45, 1, _GEMM, "multiply row n, or each group of its words, by a scale"),
+    Field("transpose", 46, 1, _GEMM, "the weight is stored as W[K, N]: reduce over its rows"),
     Field("accumulate", 47, 1, _GEMM, "add to the FP32 results that lie at result_line"),
     Field("interleave", 48, 2, _GEMM + _MOVE,
           "log2 of the bundles that the words are dealt over, a row of each in turn"),
@@ -145,6 +148,7 @@ class Instruction:
     k: int = 0
     address: int = 0
     length: int = 0
+    transpose: int = 0
     accumulate: int = 0
     scaled: int = 0
     scale_line: int = 0

@@ -15,7 +15,8 @@ SIZE_BITS = 24
 WORDS, SOURCE, SCALES, RESULTS = range(4)
 """Steps of the range checks: bundle words, source lines, lines of scales, result lines."""
 COPIED = ("opcode", "tag", "weight_format", "input_format", "output_format", "buffer",
-          "scaled", "scale_line", "scale_group", "accumulate", "interleave",
+          "scaled", "scale_line", "scale_group", "accumulate", "transpose",
+          "interleave",
           "m", "n", "k", "address", "source_line", "result_line")
 
 
@@ -71,6 +72,10 @@ class InstructionDecoder(wiring.Component):
         with m.If(is_gemm & field(descriptor, "accumulate")
                   & (field(descriptor, "output_format") != Format.FP32)):
             m.d.comb += bad_format.eq(1)
+        straight = has_bytes(field(descriptor, "weight_format")) | scaled
+        with m.If(is_gemm & field(descriptor, "transpose")
+                  & (straight if self.config.transposes else 1)):
+            m.d.comb += bad_format.eq(1)
         with m.If(is_gemm & (grouped & ~scaled if self.config.has_bytes else grouped | scaled)):
             m.d.comb += bad_format.eq(1)
         zero = ((is_gemm & ~(field(descriptor, "m").any() & field(descriptor, "n").any()
@@ -87,15 +92,19 @@ class InstructionDecoder(wiring.Component):
         return status
 
     def _sizes(self, op, length):
-        """Derived sizes: (token groups, row blocks, k words, operand lines of a group, result
-        lines, lines moved)."""
+        """Derived sizes: (token groups, blocks of rows of the weight, words of a row, operand lines
+        of a group, result lines, lines moved)."""
         config, tile = self.config, self.config.tile
         words = lines = ceil_shift(op.k, config.granule_elements)
         if config.has_bytes:
             narrow = has_bytes(op.weight_format)
             half = ceil_shift(op.k, 2 * config.granule_elements)
             words, lines = Mux(narrow, half, words), Mux(narrow, half << 1, lines)
-        return (ceil_shift(op.m, tile.tokens), ceil_shift(op.n, tile.rows), words, lines,
+        blocks = ceil_shift(op.n, tile.rows)
+        if config.transposes:
+            blocks = Mux(op.transpose, ceil_shift(op.k, tile.rows), blocks)
+            words = Mux(op.transpose, ceil_shift(op.n, config.granule_elements), words)
+        return (ceil_shift(op.m, tile.tokens), blocks, words, lines,
                 Mux(op.output_format == Format.FP32,
                     ceil_shift(op.n, config.granule_elements // 2),
                     ceil_shift(op.n, config.granule_elements)),
@@ -124,6 +133,9 @@ class InstructionDecoder(wiring.Component):
                 m.d.comb += status.eq(Status.SOURCE_RANGE)
         with m.If((step == RESULTS) & writes & (op.result_line + count > result_limit)):
             m.d.comb += status.eq(Status.RESULT_RANGE)
+        with m.Elif((step == RESULTS) & is_gemm & op.transpose
+                    & (op.n > config.transposed_columns)):
+            m.d.comb += status.eq(Status.TOO_WIDE)
         return status
 
     def _set_position(self, m: Module, address, interleave):

@@ -27,7 +27,7 @@ def operation(config: Config) -> data.StructLayout:
         "weight_format": Format, "input_format": Format, "output_format": Format,
         "buffer": unsigned(1), "interleave": unsigned(2),
         "scaled": unsigned(1), "scale_line": unsigned(24), "scale_group": unsigned(8),
-        "accumulate": unsigned(1),
+        "accumulate": unsigned(1), "transpose": unsigned(1),
         "m": unsigned(16), "n": unsigned(24), "k": unsigned(24),
         "address": unsigned(word_bits), "words": unsigned(word_bits + 1),
         "source_line": unsigned(24), "result_line": unsigned(24),

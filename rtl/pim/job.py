@@ -21,7 +21,9 @@ def tile_job(config: Config) -> data.StructLayout:
     is an operand line; with weights of 8 bits (``split``) words come in pairs, the last of which
     may be all padding: ``last_line`` is then the last one with an element. ``reshaped``: so few
     tokens that two units share one. ``grouped``: scales for groups of words, of which
-    ``last_in_group`` is the last.
+    ``last_in_group`` is the last. With a weight stored as W[K, N] (``transpose``) a row block of it
+    is a half of a word here, a group is one of its words in a row block, and ``last_odd`` tells
+    whether the last of these has results in both halves.
     """
     tile, job = config.tile, gemm_job(config)
     return data.StructLayout({
@@ -34,6 +36,7 @@ def tile_job(config: Config) -> data.StructLayout:
         **{name: job[name].shape for name in COPIED},
         "brain_inputs": unsigned(1), "split": unsigned(1), "reshaped": unsigned(1),
         "scaled": unsigned(1), "scale_line": job["scale_line"].shape,
+        "transpose": unsigned(1), "last_odd": unsigned(1),
         "grouped": unsigned(1), "last_in_group": unsigned(9)})
 
 
@@ -80,6 +83,13 @@ class JobDivider(wiring.Component):
             line = job.k - 1 >> bits
             m.d.sync += [divided.last_line.eq(line),
                          divided.brain_inputs.eq(job.input_format == Format.BF16)]
+            if self.config.transposes:
+                last = Signal(len(job.n))
+                m.d.comb += last.eq(job.n - 1)
+                m.d.sync += [divided.transpose.eq(job.transpose),
+                             divided.last_odd.eq(last[ceil_log2(tile.rows)])]
+                with m.If(job.transpose):
+                    m.d.sync += [divided.last_block.eq(0), divided.last_group.eq(last >> bits)]
             if self.config.has_bytes:
                 fmt = job.weight_format
                 split = (fmt != Format.FP16) & (fmt != Format.BF16)

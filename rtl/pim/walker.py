@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.pim.block import drain_step, row_block
 from logicpim.spec.config import Config
+from logicpim.spec.isa import Format
 
 
 class DrainWalker(wiring.Component):
@@ -60,10 +61,13 @@ class DrainWalker(wiring.Component):
             if config.tile.tokens > 1:
                 unit = Cat(token[:-1], Mux(block.reshaped, part, token[-1]))
 
+        slot, wide = Signal(block.slot.shape(), reset_less=True), block.output_format == Format.FP32
+        # Row blocks share a line, unless their results are wide.
+        step_of_line = Mux(block.transpose, wide | slot[0], block.stride)
         in_last_group = group == block.last_group
         end_of_group, end = Signal(), Signal()
         m.d.comb += [
-            end_of_group.eq(token == Mux(in_last_group, block.last_token,
+            end_of_group.eq(token == Mux(in_last_group | block.transpose, block.last_token,
                                          config.tile.tokens - 1)),
             whole.eq(part | ~twice),
             end.eq(end_of_group & in_last_group & whole),
@@ -75,12 +79,16 @@ class DrainWalker(wiring.Component):
         with m.If(walking & whole):
             m.d.sync += token.eq(token + 1)
             with m.If(end_of_group):
-                m.d.sync += [token.eq(0), group.eq(group + 1), line.eq(line + block.stride)]
+                m.d.sync += [token.eq(0), group.eq(group + 1), line.eq(line + step_of_line)]
+                if config.transposes:
+                    with m.If(block.transpose):
+                        m.d.sync += slot.eq(slot ^ ~wide)
         m.d.sync += resting.eq(over & early)
         with m.If(walking & end):
             m.d.sync += [taken.eq(0), page.eq(~page)]
         with m.If(self.blocks.valid & self.blocks.ready):
             m.d.sync += [block.eq(self.blocks.payload), line.eq(self.blocks.payload.line),
+                         slot.eq(self.blocks.payload.slot),
                          group.eq(0), token.eq(0), taken.eq(1)]
 
         step = self.step
@@ -88,10 +96,12 @@ class DrainWalker(wiring.Component):
             step.enable.eq(walking), step.page.eq(page),
             step.read.eq((token == 0) | (block.split if config.has_bytes else 0)),
             step.group.eq(entry), step.token.eq(unit), step.line.eq(line),
-            step.part.eq(part), step.final.eq(block.final & end),
+            step.part.eq(part), step.slot.eq(slot),
+            step.last_row.eq(Mux(block.transpose & ~in_last_group, config.tile.rows - 1,
+                                 block.last_row)), step.final.eq(block.final & end),
             step.last.eq(end),
             *(step[name].eq(block[name])
-              for name in ("slot", "last_row", "output_format", "single", "split", "reshaped",
+              for name in ("output_format", "last_lane", "split", "reshaped",
                                               "scaled", "more", "partial", "accumulate"))]
         return m
 

@@ -109,6 +109,9 @@ REFUSED = [
     (Status.RESULT_RANGE, gemm_insn(result_line=LINES - 1)),
     (Status.RESULT_RANGE, gemm_insn(result_line=LINES - 3, output_format=Format.FP32)),
     (Status.RESULT_RANGE, move_insn(Opcode.LOAD, result_line=LINES - 5)),
+    (Status.DRAM_RANGE, gemm_insn(transpose=1, address=WORDS - 2, k=9)),
+    (Status.RESULT_RANGE, gemm_insn(transpose=1, n=9, result_line=LINES - 1)),
+    (Status.TOO_WIDE, gemm_insn(transpose=1, n=9)),
     (Status.RESULT_RANGE, move_insn(Opcode.LOAD, result_line=LINES, buffer=Buffer.TEMP)),
 ]
 
@@ -124,6 +127,7 @@ ALLOWED = [
     gemm_insn(result_line=LINES - 4, output_format=Format.FP32),
     gemm_insn(m=2 * LINES, k=8, n=8),
     gemm_insn(accumulate=1, output_format=Format.FP32),
+    gemm_insn(transpose=1, n=8, address=WORDS - 3),
     move_insn(Opcode.LOAD, address=WORDS - 3, result_line=LINES - 6),
     move_insn(Opcode.STORE, address=ORG.words - 3, source_line=LINES - 6, buffer=Buffer.TEMP),
 ]
