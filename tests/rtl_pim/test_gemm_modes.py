@@ -19,7 +19,7 @@ MIXED, SHAPES, SMALL, Work = bench.MIXED, bench.SHAPES, bench.SMALL, bench.Work
 random_bits, random_scales, run = bench.random_bits, bench.random_scales, bench.run
 
 
-@pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.parametrize("m", [1, pytest.param(3, marks=pytest.mark.full)])
 def test_small_groups_of_scales(seed, m):
     """A word a group: blocks nearer than the sums that they add to each other."""
     rng = np.random.default_rng(seed)
@@ -34,7 +34,9 @@ def test_small_groups_of_scales(seed, m):
     run(rng, config, works)
 
 
-@pytest.mark.parametrize("config", [SMALL, SHAPES["deep"], MIXED], ids=["small", "deep", "mixed"])
+@pytest.mark.parametrize("config", [
+    SMALL, pytest.param(SHAPES["deep"], marks=pytest.mark.full), MIXED],
+    ids=["small", "deep", "mixed"])
 def test_accumulates(seed, config):
     """Each job on the results of the one before, which may be on their way: short ones in a row
     behind a long one, and such that fill the drain."""

@@ -208,3 +208,22 @@ def test_layout_of_scales(seed, groups):
     assert data.view("<u4")[(n // 8 * groups + g) * 8 + n % 8] == scales[n, g]
     assert layout.scale_groups(config, 129, 2, Format.INT8) == 3
     assert layout.scale_elements(config, 4, Format.INT8) == 128
+
+
+def test_added_to_what_lies_there(seed):
+    """The sum to it, or the first product to it and then the others."""
+    rng = np.random.default_rng(seed)
+    x, w = random_bits(rng, (4, 70), Format.FP16), random_bits(rng, (6, 70), Format.INT8)
+    prior = rng.normal(size=(4, 6)).astype(np.float32).view(np.uint32)
+    plain = gemm(x, w, 8, Format.FP32, weights=Format.INT8)
+    got = gemm(x, w, 8, Format.FP32, weights=Format.INT8, prior=prior)
+    assert (got == rule.fp32_add(prior, plain)).all()
+    scales, total = rng.normal(size=(6, 3)).astype(np.float32).view(np.uint32), prior
+    for g, first in enumerate((0, 32, 64)):
+        part = slice(first, first + 32)
+        sums = gemm(x[:, part], w[:, part], 8, Format.FP32, weights=Format.INT8)
+        product = rule.fp32_multiply(sums, scales[None, :, g])
+        total = rule.fp32_add(total, product)
+    got = gemm(x, w, 8, Format.FP32, weights=Format.INT8, prior=prior, scales=scales,
+               scale_group=32)
+    assert (got == total).all()
