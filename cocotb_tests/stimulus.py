@@ -55,11 +55,16 @@ class Space:
 
 def gemm(bench: Bench, space: Space, m: int, n: int, k: int,
          output: Format = Format.FP16, kind: str = "plain") -> Instruction:
-    """A GEMM of random operands, put where it will find them."""
+    """A GEMM of random operands, put where it will find them.
+
+    Some add to what lies there; of those that are narrow enough, some have W[K, N].
+    """
     config = bench.config
-    weights = layout.pack_weights(config, values(bench, (n, k), kind))
+    transpose = n <= config.transposed_columns and bench.rng.random() < 0.3
+    stored = (k, n) if transpose else (n, k)
+    weights = layout.pack_weights(config, values(bench, stored, kind))
     operands = layout.pack_operands(config, values(bench, (m, k), kind))
-    address = space.words(layout.weight_words(config, n, k))
+    address = space.words(layout.weight_words(config, *stored))
     for memory in (bench.dram.memory, bench.mirror.dram(0)):
         memory[address * config.word_bytes:][:len(weights)] = weights
     source = space.lines(Buffer.INPUT, len(operands) // config.line_bytes)
@@ -67,7 +72,8 @@ def gemm(bench: Bench, space: Space, m: int, n: int, k: int,
     result = space.lines(Buffer.TEMP, layout.line_count(config, m, n, output))
     return Instruction(Opcode.GEMM, tag=bench.rng.getrandbits(16), m=m, n=n, k=k,
                        address=address, source_line=source, result_line=result,
-                       output_format=output)
+                       output_format=output, transpose=int(transpose),
+                       accumulate=int(output is Format.FP32 and bench.rng.random() < 0.4))
 
 
 def move(bench: Bench, space: Space) -> Instruction:

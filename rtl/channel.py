@@ -139,6 +139,7 @@ class Channel(wiring.Component):
             wiring.connect(m, getattr(ports, f"{name}_read"), memory.read)
             wiring.connect(m, getattr(ports, f"{name}_write"), memory.write)
         wiring.connect(m, gemm.operands, ports.operands)
+        wiring.connect(m, gemm.prior, ports.prior)
         wiring.connect(m, gemm.results, ports.results)
         wiring.connect(m, loader.write, ports.load)
         wiring.connect(m, storer.read, ports.store)

@@ -141,7 +141,10 @@ def gemm_job(config: Config) -> data.StructLayout:
     ``source_line + g * ceil(k / granule_elements) + w`` (with 8-bit weights K counts as padded
     to whole words, of twice as many elements). ``result_line`` likewise, with the
     result lines of one group in place of the k words. Raw sizes, all >= 1. If ``scaled``, the
-    binary32 scales of the rows are in the lines from ``scale_line`` on, one behind the other.
+    binary32 scales are in the lines from ``scale_line`` on: those of a row block's rows for its
+    first ``scale_group`` weight words, for the next, and so on, then those of the next row block.
+    If ``accumulate``, results are added to what lies there. If ``transpose``, weights come as words
+    of W[K, N]: no more tokens then than ``tile.tokens``, n up to ``config.transposed_columns``.
     """
     return data.StructLayout({
         "tokens": unsigned(bits_for(config.tile.max_tokens)),
@@ -150,6 +153,8 @@ def gemm_job(config: Config) -> data.StructLayout:
         "result_line": unsigned(ceil_log2(config.temp_lines)),
         "weight_format": Format, "input_format": Format, "output_format": Format,
         "scaled": unsigned(1), "scale_line": unsigned(ceil_log2(config.input_lines)),
+        "scale_group": unsigned(8), "accumulate": unsigned(1),
+        "transpose": unsigned(1),
     })
 
 

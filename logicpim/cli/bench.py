@@ -2,35 +2,41 @@
 """``logicpim bench gemm``: one matrix product on a device, measured and checked."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from ..driver.backends import BACKENDS, open_device
 from ..driver.bound import bandwidth_bound
 from ..driver.kernel import Job, Kernels, check_reduction
-from ..driver.memory import Memory, load
+from ..driver.memory import Memory, load, scale_words
+from ..driver.quantise import quantise
 from ..driver.stats import Stats
 from ..sim.model import layout
 from ..sim.model.arithmetic import bytes_as_fp16, fp32_to_bf16
 from ..sim.model.gemm import gemm
 from ..spec.errors import LogicPimError
-from ..spec.isa import WEIGHT_FORMATS, Format
+from ..spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
 from .io import (
     Progress,
     add_bundles_option,
     add_config_options,
     add_json_option,
+    add_weights_options,
     bundles_of,
     config_of,
     count,
     listing,
     percent,
+    scale_group_of,
     whole,
+    with_formats,
 )
 from .trace import add_trace_option, check_trace, write_trace
 
 EPILOG = """\
-X [M, K] and W [N, K] are seeded normal values, in the formats of --input and --weights. The rows
+X [M, K] and W [N, K] are seeded normal values, in the formats of --input and --weights; with
+--scale-group W is quantised. The rows
 of W are dealt over the channels; what exceeds the buffers is cut into several instructions. The
 result is compared bit for bit with the reference model.
 
@@ -51,7 +57,8 @@ examples
   logicpim bench gemm --m 1 --n 1024 --k 4096
   logicpim bench gemm --m 1 --n 4096 --k 4096 --bundles 2
   logicpim bench gemm --m 8 --n 1024 --k 4096 --no-refresh --json
-  logicpim bench gemm --set 'formats=["fp16","int8"]' --weights int8 --m 4 --n 1024 --k 4096
+  logicpim bench gemm --weights int8 --scale-group 128 --m 4 --n 1024 --k 4096
+  logicpim bench gemm --transpose --m 4 --n 128 --k 4096
   logicpim bench gemm --config small --m 3 --n 7 --k 11 --trace commands.csv
   logicpim bench gemm --m 8 --n 4096 --k 4096 --channels 4 --backend reference
 """
@@ -95,11 +102,12 @@ def add_parser(subparsers):
                    help="what runs it (default: %(default)s)")
     add_bundles_option(p)
     p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
-    for name, what, choices in (("weights", "weights", [f.name.lower() for f in WEIGHT_FORMATS]),
-                                ("input", "operands", INPUTS)):
-        p.add_argument(f"--{name}", choices=choices, default="fp16",
-                       help=f"format of the {what}, of those in the configuration's formats "
-                            f"(default: %(default)s)")
+    add_weights_options(p, WEIGHT_FORMATS, "no scales")
+    p.add_argument("--transpose", action="store_true",
+                   help="let the weight lie as [K, N], as V does in attention; 16-bit weights only")
+    p.add_argument("--input", choices=INPUTS, default="fp16",
+                   help="format of the operands, added to the configuration's if need be "
+                        "(default: %(default)s)")
     p.add_argument("--output", choices=OUTPUTS, default="fp32",
                    help="format of the results (default: %(default)s)")
     p.add_argument("--seed", type=whole(0), default=1, help="of the data (default: %(default)s)")
@@ -118,37 +126,52 @@ def run(args) -> dict:
     args.bundles = bundles_of(args, config)
     check_trace(args)
     weights, inputs, output = (FORMATS[name] for name in (args.weights, args.input, args.output))
-    for fmt in {weights, inputs, output} - {Format.FP32}:
-        if fmt not in config.weight_formats:
-            raise LogicPimError(f"{config.name} does not include {fmt.name.lower()}: add "
-                                f"--set 'formats=[\"fp16\", \"{fmt.name.lower()}\"]'")
-    check_reduction(config, args.k, weights)
-    matrix = Memory(config).place(args.n, args.k, space=0, bundles=args.bundles, fmt=weights)
+    config = with_formats(config, weights, inputs, output)
+    group = scale_group_of(args, config)
+    scales = 0 if group is None else layout.scale_groups(
+        config, args.k, scale_words(config, group, weights), weights)
+    check_reduction(config, args.k, weights, scales)
+    if args.transpose and (weights in BYTE_FORMATS or not config.transposes):
+        raise LogicPimError("--transpose is for weights of 16 bits and for tiles with as many rows "
+                            "as they are deep and two groups of accumulators or more")
+    memory = Memory(config)
+    place = memory.place_transposed if args.transpose else memory.place
+    matrices = place(args.n, args.k, space=0, bundles=args.bundles, fmt=weights)
+    matrices = matrices if args.transpose else (matrices,)
     progress = Progress()
     begun = time.perf_counter()
     random = np.random.default_rng(args.seed)
     x_bits = draw(random, (args.m, args.k), 1, inputs)
-    w_bits = draw(random, (args.n, args.k), args.k ** -0.5, weights)
+    if group is None:
+        w_bits = draw(random, (args.n, args.k), args.k ** -0.5, weights)
+    else:
+        values = random.standard_normal((args.n, args.k)) * args.k ** -0.5
+        w_bits, scales = quantise(values, weights, group or None)
+        matrices = (replace(*matrices, scales=scales,
+                            scale_group=scale_words(config, group, weights)),)
     with open_device(args.backend, config, trace=args.trace is not None,
                      progress=progress) as device:
-        load(device, matrix, w_bits)
+        for matrix, first in zip(matrices, range(0, args.n, matrices[0].n), strict=True):
+            load(device, matrix, w_bits[first:first + matrix.n])
         kernels, stats = Kernels(device), Stats()
         started = time.perf_counter()
         progress(f"running on {args.backend}")
-        (y,), = kernels.run([Job(x_bits, (matrix,), inputs)], output, stats)
+        parts, = kernels.run([Job(x_bits, matrices, inputs)], output, stats)
         wall = time.perf_counter() - started
         progress("checking")
-        matches = np.array_equal(y, gemm(x_bits, w_bits, config.tile.depth, output,
-                                         inputs=inputs, weights=weights))
+        expected = gemm(x_bits, w_bits, config.tile.depth, output, inputs=inputs, weights=weights,
+                        scales=matrices[0].scales, scale_group=group or None)
+        matches = np.array_equal(np.concatenate(parts, axis=1), expected)
         write_trace(args, device)
         timed = device.timed
     progress.clear()
     efficiency, limit = stats.bandwidth_efficiency(config), _limit(
-        config, args, weights, stats.weight_bytes)
+        config, args, matrices, stats.weight_bytes)
     return {
         "m": args.m, "n": args.n, "k": args.k, "config": config.name, "backend": args.backend,
         "bundles": args.bundles,
-        "channels": config.channels, "weights": args.weights, "input": args.input,
+        "channels": config.channels, "weights": args.weights, "scale_group": group,
+        "transpose": args.transpose, "input": args.input,
         "output": args.output, "refresh": config.refresh,
         "cycles": stats.cycles if timed else None,
         "weight_bytes": stats.weight_bytes,
@@ -168,17 +191,20 @@ def run(args) -> dict:
     }
 
 
-def _limit(config, args, weights: Format, weight_bytes: int) -> float:
+def _limit(config, args, matrices, weight_bytes: int) -> float:
     """The upper bound of the kernel's bandwidth efficiency."""
-    tile = config.tile
-    blocks = -(-args.n // tile.rows)
-    rows = -(-blocks // config.channels) * tile.rows
-    words = layout.weight_words(config, rows, args.k, weights)
+    tile, weights = config.tile, matrices[0].format
+    words = [0] * config.channels
+    for matrix in matrices:
+        for piece in matrix.pieces:
+            stored = (matrix.k, piece.rows) if matrix.transposed else (piece.rows, matrix.k)
+            words[piece.channel] += layout.weight_words(config, *stored, weights)
     # A word of 8-bit weights takes two clocks for half a group of tokens.
     at_once = tile.tokens * layout.element_dtype(weights).itemsize // 2
-    limit = bandwidth_bound(config, args.bundles, words, passes=-(-args.m // tile.max_tokens),
+    resident = tile.tokens if args.transpose else config.pass_tokens(weights)
+    limit = bandwidth_bound(config, args.bundles, max(words), passes=-(-args.m // resident),
                             groups=-(-args.m // at_once))
-    return limit * weight_bytes / (words * config.word_bytes * config.channels)
+    return limit * weight_bytes / (max(words) * config.word_bytes * config.channels)
 
 
 def show(result: dict, args) -> None:

@@ -5,7 +5,10 @@ import argparse
 import sys
 import time
 
+from ..driver.memory import scale_words
 from ..spec.config import Config
+from ..spec.errors import LogicPimError
+from ..spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
 from ..spec.presets import PRESETS, load_config
 
 
@@ -64,6 +67,33 @@ def config_of(args: argparse.Namespace) -> Config:
     """The configuration that the options name."""
     config = load_config(args.config, args.overrides)
     return config if args.channels is None else config.replace(channels=args.channels)
+
+
+def with_formats(config: Config, *formats: Format) -> Config:
+    """The configuration with those of the formats that it lacks."""
+    names = [f.name.lower() for f in formats if f in WEIGHT_FORMATS]
+    return config.replace(formats=tuple(dict.fromkeys((*config.formats, *names))))
+
+
+def add_weights_options(parser: argparse.ArgumentParser, formats, default: str) -> None:
+    """``--weights`` and ``--scale-group``."""
+    parser.add_argument("--weights", choices=[f.name.lower() for f in formats], default="fp16",
+                        help="format of the weights, added to the configuration's if need be "
+                             "(default: %(default)s)")
+    parser.add_argument("--scale-group", type=whole(0), metavar="G",
+                        help=f"elements along K that share a scale, 0 for all of a row; weights of "
+                             f"8 bits only (default: {default})")
+
+
+def scale_group_of(args: argparse.Namespace, config: Config) -> int | None:
+    """Elements that share a scale, checked; None if the option was not given."""
+    fmt = Format[args.weights.upper()]
+    if args.scale_group is not None:
+        if fmt not in BYTE_FORMATS:
+            raise LogicPimError(f"--scale-group is for weights of 8 bits, not {args.weights}: add "
+                                f"--weights int8")
+        scale_words(config, args.scale_group, fmt)
+    return args.scale_group
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -14,26 +14,31 @@ from ..llm.config import load_config
 from ..llm.decoder import Model
 from ..llm.tokenizer import Tokenizer
 from ..spec.errors import ModelError
+from ..spec.isa import BYTE_FORMATS, Format
 from .io import (
     Progress,
     add_bundles_option,
     add_config_options,
     add_json_option,
+    add_weights_options,
     bundles_of,
     config_of,
     count,
     percent,
     say,
+    scale_group_of,
     table,
     whole,
+    with_formats,
 )
 from .trace import add_trace_option, check_trace, write_trace
 
 EPILOG = """\
 MODEL_DIR is an ordinary Hugging Face folder of one of the families of docs/models.md: config.json,
 model.safetensors (or an index of several files) in FP16, BF16 or FP32, tokenizer.json. The products
-of the experts run on Logic-PIM with FP16 operands and FP32 results; all else, and all of a model
-without experts, runs in numpy in float32.
+of the experts run on Logic-PIM with FP16 operands and FP32 results, their weights in FP16 or,
+quantised as they are loaded, in 8 bits with scales; all else, and all of a model without experts,
+runs in numpy in float32.
 
 what the keys mean
   matches_reference     every logit equals that of the reference backend, bit for bit (--check);
@@ -46,6 +51,7 @@ what the keys mean
 examples
   logicpim run models/tiny-mixtral --prompt "In the beginning" --tokens 32 --backend verilator
   logicpim run models/tiny-mixtral --prompt "Grace be" --backend reference --json
+  logicpim run models/tiny-mixtral --prompt "Grace be" --weights int8 --scale-group 32
   logicpim run models/tiny-mixtral --prompt "Grace be" --tokens 4 --config small --channels 2 \\
       --set dram.rows=16384
 """
@@ -68,6 +74,7 @@ def add_parser(subparsers):
                         "compiled by Verilator (default: %(default)s)")
     add_config_options(p)
     add_bundles_option(p)
+    add_weights_options(p, (Format.FP16, *BYTE_FORMATS), "0")
     p.add_argument("--check", action=argparse.BooleanOptionalAction,
                    help="run the reference in lockstep and compare every logit "
                         "(default: with --backend verilator)")
@@ -93,8 +100,11 @@ def run(args) -> dict:
     checkpoint = Checkpoint(args.model, model_config)
     check_length(model_config, len(prompt), args.tokens)
     bundles = bundles_of(args, config)
-    place_experts(config, model_config, bundles)
-    rounded = sorted(checkpoint.formats - {"F16"})
+    weights = Format[args.weights.upper()]
+    config = with_formats(config, weights)
+    group = scale_group_of(args, config) or 0
+    place_experts(config, model_config, bundles, weights)
+    rounded = sorted(checkpoint.formats - {"F16"}) if weights == Format.FP16 else []
     if rounded:
         progress.note(f"the experts' weights are {', '.join(rounded)}: rounded to FP16")
     model = Model(model_config, checkpoint)
@@ -106,9 +116,9 @@ def run(args) -> dict:
     with (open_device(args.backend, config, trace=args.trace is not None,
                       progress=progress) as device,
           open_device("reference", config) as golden):
-        experts = ExpertRunner(device, model_config, checkpoint, loading, bundles)
-        reference = (ExpertRunner(golden, model_config, checkpoint, loading, bundles) if check
-                     else None)
+        experts, reference = (
+            ExpertRunner(each, model_config, checkpoint, loading, bundles, weights, group)
+            if wanted else None for each, wanted in ((device, True), (golden, check)))
         decoder = Decoder(model, experts, reference)
         progress.clear()
         ids, text, now, decoding = [], "", "", time.perf_counter()
@@ -132,6 +142,7 @@ def run(args) -> dict:
         "prompt": words.start, "prompt_token_ids": prompt, "text": now, "token_ids": ids,
         "backend": args.backend, "config": config.name, "channels": config.channels,
         "matches_reference": True if args.backend == "reference" else decoder.matches,
+        "weights": args.weights, "scale_group": group if weights in BYTE_FORMATS else None,
         "rounded_to_fp16": rounded,
         "placements": placements(config, decoder.operations, experts.stats),
         **cost(config, total),

@@ -9,6 +9,7 @@ import numpy as np
 from ..llm.config import ModelConfig
 from ..llm.decoder import KvCache, Model
 from ..llm.graph import Batch, Operation, operations, step
+from ..sim.model import layout
 from ..spec.errors import ModelError
 from .experts import ExpertRunner
 
@@ -66,13 +67,14 @@ class Decoder:
         caches = [KvCache(config, length) for _ in runners]
         self.experts.phase, source = "prefill", len(prompt) if config.encoder else 0
         seen = len(self.experts.routed)
+        bits = 8 * layout.element_dtype(self.experts.weights).itemsize
         with np.errstate(all="ignore"):  # judged by the logits
             ids = [self.model.start(list(prompt), cache, runner)
                    for runner, cache in zip(runners, caches, strict=True)][0]
         if source:
             self.operations["prefill"] += operations(
                 config, [Batch(sequences=1, tokens=source)], self.experts.routed[seen:],
-                encoder=True)
+                encoder=True, expert_bits=bits)
         for index in range(tokens):
             past, seen = caches[0].length, len(self.experts.routed)
             self.experts.phase = "decode" if index else "prefill"
@@ -80,7 +82,7 @@ class Decoder:
                 logits = [self.model.forward(ids, cache, runner)
                           for runner, cache in zip(runners, caches, strict=True)]
             self.operations[self.experts.phase] += step(
-                config, len(ids), past, self.experts.routed[seen:], source)
+                config, len(ids), past, self.experts.routed[seen:], source, bits)
             if self.reference is not None:
                 equal = np.array_equal(logits[0].view(np.uint32), logits[1].view(np.uint32))
                 self.matches = equal and self.matches is not False

@@ -15,13 +15,14 @@ from ..llm.tensors import matrix_shape
 from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import CapacityError, ModelError
+from ..spec.isa import Format
 from .kernel import Job, Kernels
-from .memory import Matrix, Memory, load
+from .memory import Matrix, Memory, load, load_quantised
 from .stats import Stats
 
 
-def place_experts(config: Config, model: ModelConfig, bundles: int = 1
-                  ) -> dict[tuple[int, int], dict[str, Matrix]]:
+def place_experts(config: Config, model: ModelConfig, bundles: int = 1,
+                  weights: Format = Format.FP16) -> dict[tuple[int, int], dict[str, Matrix]]:
     """Room for the matrices of each (layer, expert): w1, where it is gated w3, and w2.
 
     Each is dealt over ``bundles`` memory spaces, those of one expert over the same; the experts
@@ -33,7 +34,7 @@ def place_experts(config: Config, model: ModelConfig, bundles: int = 1
             space = expert * bundles % config.dram.bundles
             placed[layer, expert] = {
                 name: memory.place(*matrix_shape(model.expert, model.hidden_size, name), space,
-                                   bundles=bundles)
+                                   bundles=bundles, fmt=weights)
                 for name in model.expert.matrices}
     except CapacityError as error:
         raise CapacityError(f"the experts do not fit the DRAM of {config.name}: {error}") from None
@@ -52,11 +53,16 @@ class ExpertRunner:
     device : Device
     config : ModelConfig
     checkpoint : Checkpoint
-        Experts' matrices that are not FP16 are rounded to it when they are loaded.
+        Experts' matrices that are not in the format of ``weights`` are rounded to it when they are
+        loaded.
     progress : callable
         Called with (done, all) as layers are loaded.
     bundles : int
         Memory spaces that each matrix is dealt over.
+    weights : Format
+        FP16, or one of 8 bits: then they are quantised, with scales.
+    scale_group : int
+        Elements of K that share a scale; 0: a row.
 
     Attributes
     ----------
@@ -71,21 +77,27 @@ class ExpertRunner:
 
     def __init__(self, device: Device, config: ModelConfig, checkpoint: Checkpoint,
                  progress: Callable[[int, int], None] = lambda done, all: None,
-                 bundles: int = 1):
+                 bundles: int = 1, weights: Format = Format.FP16, scale_group: int = 0):
+        self.weights = weights
         self.device = device
         self.phase = ""
         self.stats: dict[tuple[str, str], Stats] = defaultdict(Stats)
         self.routed: list[int] = []
         self._kernels = Kernels(device)
         self._expert = config.expert
-        self._matrices = place_experts(device.config, config, bundles)
+        self._matrices = place_experts(device.config, config, bundles, weights)
         self._biases = {at: checkpoint.expert_biases(*at) for at in self._matrices}
         for layer in config.expert_layers:
             progress(layer, config.layers)
             for expert in range(config.experts):
-                for name, matrix in self._matrices[layer, expert].items():
-                    values = checkpoint.expert16(layer, expert, name)
-                    load(device, matrix, values.view(np.uint16))
+                matrices = self._matrices[layer, expert]
+                for name, matrix in matrices.items():
+                    if weights == Format.FP16:
+                        values = checkpoint.expert16(layer, expert, name)
+                        load(device, matrix, values.view(np.uint16))
+                    else:
+                        matrices[name] = load_quantised(
+                            device, matrix, checkpoint.expert(layer, expert, name), scale_group)
         progress(config.layers, config.layers)
 
     def total(self) -> Stats:

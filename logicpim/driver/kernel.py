@@ -44,19 +44,20 @@ class _Unit:
     block: int
     blocks: int
     lines: int
+    scale_lines: int = 0
 
 
 @dataclass
 class _Round:
     """Units that fit the buffers together: one program.
 
-    ``operands`` are (job, first token, tokens) in the order of their ``lines``, without gaps.
-    Units come with their operand line and their result line.
+    ``operands`` are (job, first token, tokens) by the line where they begin. Units come with their
+    operand line, the line of their scales and their result line.
     """
 
-    operands: dict[tuple, tuple[int, int, int]] = field(default_factory=dict)
+    operands: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     lines: dict[tuple, int] = field(default_factory=dict)
-    units: list[tuple[_Unit, int, int]] = field(default_factory=list)
+    units: list[tuple[_Unit, int, int, int]] = field(default_factory=list)
     input_lines: int = 0
     temp_lines: int = 0
 
@@ -64,8 +65,9 @@ class _Round:
 class Kernels:
     """Runs jobs on a device.
 
-    Operands of a product are written once for all the matrices and jobs that share them; as many
-    instructions go into one program as the buffers have room for.
+    Operands of a product are written once for all the matrices and jobs that share them, scales of
+    weights for every product; as many instructions go into one program as the buffers have room
+    for.
 
     Parameters
     ----------
@@ -92,7 +94,12 @@ class Kernels:
 
     def _run_round(self, chunk, jobs, output, results, stats):
         config, programs, reads = self.config, {}, {}
-        for unit, source, line in chunk.units:
+        operands = np.zeros((chunk.input_lines, config.line_bytes), np.uint8)
+        for at, (job, first, m) in chunk.operands.items():
+            _put(operands, at, layout.pack_operands(config, jobs[job].x_bits[first:first + m],
+                                                    jobs[job].weights))
+        images = {}
+        for unit, source, scale_line, line in chunk.units:
             w = jobs[unit.job].matrices[unit.matrix]
             y = results[unit.job][unit.matrix][unit.first:unit.first + unit.m]
             for piece in w.pieces:
@@ -108,14 +115,16 @@ class Kernels:
                     Opcode.GEMM, tag=len(program) & 0xFFFF, weight_format=w.format,
                     input_format=jobs[unit.job].inputs, output_format=output, m=unit.m, n=n,
                     k=w.k, address=address, interleave=w.interleave, source_line=source,
-                    result_line=line))
+                    result_line=line, scaled=int(bool(w.groups)), scale_line=scale_line,
+                    scale_group=w.scale_group, transpose=int(w.transposed)))
                 row = piece.first_row + first
+                image = images.setdefault(piece.channel, operands.copy() if any(
+                    v.groups for job in jobs for v in job.matrices) else operands)
+                if w.groups:
+                    _put(image, scale_line, layout.pack_scales(config, w.scales[row:row + n]))
                 reads.setdefault(piece.channel, []).append((line, y[:, row:row + n]))
-        operands = np.concatenate([layout.pack_operands(config, jobs[job].x_bits[first:first + m],
-                                                         jobs[job].weights)
-                                   for job, first, m in chunk.operands.values()])
         for channel in programs:
-            self.device.write_buffer(channel, Buffer.INPUT, 0, operands)
+            self.device.write_buffer(channel, Buffer.INPUT, 0, images[channel])
         self._execute(programs, stats)
         for channel, parts in reads.items():
             self._read(channel, parts, output)
@@ -143,11 +152,21 @@ class Kernels:
                                             *part.shape, output)
 
 
-def check_reduction(config: Config, k: int, weights: Format = Format.FP16) -> None:
-    """Raise CapacityError where one group of operands of length K overflows the input buffer."""
+def _put(image, line, data):
+    """Bytes from the start of a line of an image of lines on."""
+    image.reshape(-1)[line * image.shape[1]:][:data.size] = data
+
+
+def check_reduction(config: Config, k: int, weights: Format = Format.FP16, groups: int = 0) -> None:
+    """Raise CapacityError where one group of operands of length K overflows the input buffer.
+
+    So it does with the scales of one row block, ``groups`` a row.
+    """
     words = layout.operand_granules(config, k, weights)
-    if words > config.input_lines:
-        raise CapacityError(f"K = {k} needs {words} operand lines, the input buffer has "
+    scales = layout.scale_lines(config, 1, groups)
+    if words + scales > config.input_lines:
+        more = f" and {scales} of scales" if scales else ""
+        raise CapacityError(f"K = {k} needs {words} operand lines{more}, the input buffer has "
                             f"{config.input_lines}: enlarge it (input_buffer_bytes=...)")
 
 
@@ -159,16 +178,17 @@ def _rounds(config: Config, jobs: Sequence[Job], output: Format) -> Iterator[_Ro
         weights = jobs[unit.job].weights
         key = id(x_bits), unit.first, unit.m, weights in BYTE_FORMATS
         lines = layout.operand_lines(config, unit.m, x_bits.shape[1], weights)
-        more = 0 if key in chunk.lines else lines
+        more = (0 if key in chunk.lines else lines) + unit.scale_lines
         if chunk.units and (chunk.input_lines + more > config.input_lines
                             or chunk.temp_lines + unit.lines > config.temp_lines):
             yield chunk
             chunk = _Round()
         if key not in chunk.lines:
-            chunk.operands[key] = unit.job, unit.first, unit.m
+            chunk.operands[chunk.input_lines] = unit.job, unit.first, unit.m
             chunk.lines[key] = chunk.input_lines
             chunk.input_lines += lines
-        chunk.units.append((unit, chunk.lines[key], chunk.temp_lines))
+        chunk.units.append((unit, chunk.lines[key], chunk.input_lines, chunk.temp_lines))
+        chunk.input_lines += unit.scale_lines
         chunk.temp_lines += unit.lines
     if chunk.units:
         yield chunk
@@ -177,13 +197,20 @@ def _rounds(config: Config, jobs: Sequence[Job], output: Format) -> Iterator[_Ro
 def _units(config: Config, index: int, job: Job, output: Format) -> Iterator[_Unit]:
     """One job cut into units, each of which fits empty buffers."""
     tile, (total, k) = config.tile, job.x_bits.shape
-    check_reduction(config, k, job.weights)
+    scales = max(w.groups for w in job.matrices)
+    check_reduction(config, k, job.weights, scales)
     words = layout.operand_granules(config, k, job.weights)
     blocks = [-(-max(p.rows for p in w.pieces) // tile.rows) for w in job.matrices]
     per_line = config.granule_bytes // layout.element_dtype(output).itemsize
     most_blocks = config.temp_lines * per_line // tile.rows
+    if scales:
+        # Half of the buffer is for scales, unless that is too little or too much.
+        room = min(config.input_lines - words, max(config.input_lines // 2,
+                                                   layout.scale_lines(config, 1, scales)))
+        most_blocks = min(most_blocks, room * config.line_bytes // (4 * tile.rows * scales))
     widest = min(max(blocks), most_blocks) * tile.rows
-    groups = min(config.input_lines // words, config.temp_lines // -(-widest // per_line))
+    room = config.input_lines - layout.scale_lines(config, widest, scales)
+    groups = min(room // words, config.temp_lines // -(-widest // per_line))
     groups = min(groups, ((1 << FIELDS["m"].width) - 1) // tile.tokens)
     resident = config.pass_tokens(job.weights) // tile.tokens
     if groups > resident:
@@ -195,4 +222,5 @@ def _units(config: Config, index: int, job: Job, output: Format) -> Iterator[_Un
                 part = min(most_blocks, count - block)
                 rows = min(part * tile.rows, max(p.rows for p in job.matrices[matrix].pieces))
                 yield _Unit(index, matrix, first, m, block, part,
-                            layout.line_count(config, m, rows, output))
+                            layout.line_count(config, m, rows, output),
+                            layout.scale_lines(config, rows, job.matrices[matrix].groups))

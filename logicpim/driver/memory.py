@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where weight matrices lie: rows dealt over the channels, each matrix in one memory space."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..sim.model import layout
 from ..spec.config import Config
 from ..spec.device import Device
-from ..spec.errors import CapacityError
-from ..spec.isa import Format
+from ..spec.errors import CapacityError, LogicPimError
+from ..spec.isa import FIELDS, Format
+from .quantise import quantise
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,11 @@ class Piece:
 class Matrix:
     """A weight matrix [n, k] in DRAM; its pieces cover the rows in ascending order.
 
-    Its words are dealt over ``2 ** interleave`` memory spaces from ``space`` on.
+    Its words are dealt over ``2 ** interleave`` memory spaces from ``space`` on. ``scales``
+    (binary32 patterns, uint32 [n, G]), if there are any, do not lie in DRAM: they go to the input
+    buffer with the operands. Each is that of ``scale_group`` words of a row, or, if that is 0, of
+    the whole row. If ``transposed``, it lies as [k, n], and what pieces are said to hold of its
+    rows are columns there, at most ``config.transposed_columns`` each.
     """
 
     n: int
@@ -35,6 +40,14 @@ class Matrix:
     pieces: tuple[Piece, ...]
     format: Format = Format.FP16
     interleave: int = 0
+    scales: np.ndarray | None = field(default=None, compare=False, repr=False)
+    scale_group: int = 0
+    transposed: bool = False
+
+    @property
+    def groups(self) -> int:
+        """Scales of a row, 0 without."""
+        return 0 if self.scales is None else self.scales.shape[1]
 
 
 class Memory:
@@ -59,35 +72,54 @@ class Memory:
 
         Raises CapacityError if there is none.
         """
-        config, dram = self.config, self.config.dram
-        if bundles not in (1, 2, 4) or space % bundles or space + bundles > dram.bundles:
-            raise CapacityError(f"a matrix cannot lie in {bundles} bundles from space {space} on: "
-                                f"{config.name} has {dram.bundles} bundles, and a set of 1, 2 or "
-                                f"4 starts at a multiple of its size")
+        config = self.config
         blocks, more = divmod(-(-n // config.tile.rows), config.channels)
         words = layout.granules_for(config, k, fmt)
         pieces, row = [], 0
         for channel in range(config.channels):
             mine = blocks + (channel < more)
-            used, need = self._start(channel, space, bundles), mine * words
-            if used * bundles + need > bundles * dram.words_per_bundle:
-                free = (dram.words_per_bundle - used) * bundles * config.word_bytes
-                raise CapacityError(
-                    f"a {n} x {k} matrix needs {need * config.word_bytes} bytes in space {space} "
-                    f"of channel {channel}, where {free} of "
-                    f"{bundles * dram.words_per_bundle * config.word_bytes} are free: take more "
-                    f"channels (channels=...) or a larger DRAM (dram.rows=...)")
             if mine:
                 rows = min(mine * config.tile.rows, n - row)
-                pieces.append(Piece(channel, row, rows, space * dram.words_per_bundle + used))
+                address = self._take(f"a {n} x {k} matrix", channel, space, bundles, mine * words)
+                pieces.append(Piece(channel, row, rows, address))
                 row += rows
-        for piece in pieces:
-            need = words * -(-piece.rows // config.tile.rows)
-            if bundles > 1:
-                need = -(-need // (bundles * dram.columns)) * dram.columns
-            self._used[piece.channel, space:space + bundles] = (
-                piece.address % dram.words_per_bundle + need)
         return Matrix(n, k, space, tuple(pieces), fmt, bundles.bit_length() - 1)
+
+    def place_transposed(self, n: int, k: int, space: int, bundles: int = 1,
+                         fmt: Format = Format.FP16) -> tuple[Matrix, ...]:
+        """Room for a matrix that lies as [k, n], cut into matrices of one piece a channel."""
+        config, matrices = self.config, []
+        most = config.transposed_columns
+        for first in range(0, n, most * config.channels):
+            wide, pieces = min(n - first, most * config.channels), []
+            for channel, row in enumerate(range(0, wide, most)):
+                rows = min(most, wide - row)
+                address = self._take(f"a {k} x {n} matrix", channel, space, bundles,
+                                     layout.weight_words(config, k, rows, fmt))
+                pieces.append(Piece(channel, row, rows, address))
+            matrices.append(Matrix(wide, k, space, tuple(pieces), fmt, bundles.bit_length() - 1,
+                                   transposed=True))
+        return tuple(matrices)
+
+    def _take(self, what: str, channel: int, space: int, bundles: int, need: int) -> int:
+        """First of so many words of a channel, which are then used."""
+        config, dram = self.config, self.config.dram
+        if bundles not in (1, 2, 4) or space % bundles or space + bundles > dram.bundles:
+            raise CapacityError(f"a matrix cannot lie in {bundles} bundles from space {space} on: "
+                                f"{config.name} has {dram.bundles} bundles, and a set of 1, 2 or "
+                                f"4 starts at a multiple of its size")
+        used = self._start(channel, space, bundles)
+        if used * bundles + need > bundles * dram.words_per_bundle:
+            free = (dram.words_per_bundle - used) * bundles * config.word_bytes
+            raise CapacityError(
+                f"{what} needs {need * config.word_bytes} bytes in space {space} "
+                f"of channel {channel}, where {free} of "
+                f"{bundles * dram.words_per_bundle * config.word_bytes} are free: take more "
+                f"channels (channels=...) or a larger DRAM (dram.rows=...)")
+        if bundles > 1:
+            need = -(-need // (bundles * dram.columns)) * dram.columns
+        self._used[channel, space:space + bundles] = used + need
+        return space * dram.words_per_bundle + used
 
     def _start(self, channel: int, space: int, bundles: int) -> int:
         """First free word of a bundle; of several bundles, at the start of a row."""
@@ -101,6 +133,35 @@ def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
     config = device.config
     for piece in matrix.pieces:
         rows = w_bits[piece.first_row:piece.first_row + piece.rows]
-        data = layout.pack_weights(config, rows, matrix.format).reshape(-1, config.word_bytes)
+        stored = rows.T if matrix.transposed else rows
+        data = layout.pack_weights(config, stored, matrix.format).reshape(-1, config.word_bytes)
         at = layout.word_addresses(config, piece.address, len(data), matrix.interleave)
         device.dram(piece.channel).reshape(-1, config.word_bytes)[at] = data
+
+
+def load_quantised(device: Device, matrix: Matrix, values: np.ndarray, group: int = 0) -> Matrix:
+    """Put float values [n, k] in place, quantised to the matrix' format of 8 bits.
+
+    Parameters
+    ----------
+    group : int
+        Elements of K that share a scale, see :func:`scale_words`; 0: a whole row.
+
+    Returns
+    -------
+    The matrix with its scales.
+    """
+    words = scale_words(device.config, group, matrix.format)
+    w_bits, scales = quantise(values, matrix.format, group or None)
+    load(device, matrix, w_bits)
+    return replace(matrix, scales=scales, scale_group=words)
+
+
+def scale_words(config: Config, group: int, fmt: Format) -> int:
+    """Weight words that hold ``group`` elements of a row; refused where there is no such."""
+    each = layout.scale_elements(config, 1, fmt)
+    most = (1 << FIELDS["scale_group"].width) - 1
+    if group % each or group > most * each:
+        raise LogicPimError(f"a scale for {group} elements is not possible: a multiple of {each}, "
+                            f"the {fmt.name} elements of a row in a word, up to {most * each}")
+    return group // each

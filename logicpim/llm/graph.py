@@ -95,7 +95,7 @@ def even(tokens: int, experts: int, top_k: int) -> list[int]:
 
 
 def step(config: ModelConfig, tokens: int, past: int, expert_tokens: Sequence[int],
-         source: int = 0) -> list[Operation]:
+         source: int = 0, expert_bits: float | None = None) -> list[Operation]:
     """Operations of one pass of one sequence through the decoder, in the order of the data.
 
     Parameters
@@ -106,14 +106,16 @@ def step(config: ModelConfig, tokens: int, past: int, expert_tokens: Sequence[in
         Tokens of each expert that was chosen at all, over all layers.
     source : int
         Tokens that the encoder read, where there is one.
+    expert_bits : float, optional
+        Of an element of the experts' weights.
     """
     batch = Batch(sequences=1, tokens=tokens, past=past, source=source)
-    return operations(config, [batch], expert_tokens)
+    return operations(config, [batch], expert_tokens, expert_bits=expert_bits)
 
 
 def operations(config: ModelConfig, batches: Sequence[Batch],
                expert_tokens: Sequence[int] | None = None, *, encoder: bool = False,
-               stored: bool = False) -> list[Operation]:
+               stored: bool = False, expert_bits: float | None = None) -> list[Operation]:
     """Operations of one pass of all batches together, in the order of the data.
 
     Parameters
@@ -125,10 +127,13 @@ def operations(config: ModelConfig, batches: Sequence[Batch],
         decoder's.
     stored : bool
         Count weights as the checkpoint holds them, not as FP16.
+    expert_bits : float, optional
+        Count so many bits for an element of the experts' weights.
     """
+    if expert_bits is None:
+        expert_bits = STORED_BITS[config.storage] if stored else 16.0
     side = config.blocks[:config.encoder] if encoder else config.blocks[config.encoder:]
-    return _Graph(config, batches, STORED_BITS[config.storage] if stored else 16.0).run(
-        side, expert_tokens, encoder)
+    return _Graph(config, batches, expert_bits).run(side, expert_tokens, encoder)
 
 
 class _Graph:

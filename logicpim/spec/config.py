@@ -208,6 +208,16 @@ class Config:
         """Tokens served by one pass over weights of a format."""
         return self.tile.max_tokens // (2 if weight_format in BYTE_FORMATS else 1)
 
+    @property
+    def transposes(self) -> bool:
+        """Whether weights of 16 bits may be reduced over their rows: beats must be square."""
+        return self.tile.rows == self.tile.depth and self.tile.groups > 1
+
+    @property
+    def transposed_columns(self) -> int:
+        """Most columns of such a weight: results that the accumulators hold for a token."""
+        return self.tile.groups * self.tile.rows
+
     # -- the DRAM ------------------------------------------------------------------------
 
     @cached_property

@@ -58,6 +58,7 @@ class Status(enum.IntEnum):
     SOURCE_RANGE = 6
     RESULT_RANGE = 7
     DATA_ERROR = 8
+    TOO_WIDE = 10
 
     @property
     def reason(self) -> str:
@@ -69,12 +70,14 @@ _REASONS = {
     Status.OK: "done",
     Status.BAD_OPCODE: "the opcode is not known",
     Status.BAD_RESERVED: "a bit that the opcode does not use is set",
-    Status.BAD_FORMAT: "a number format or an interleave that this configuration does not have",
+    Status.BAD_FORMAT: "a number format, an interleave, a scale group or a transposed product that "
+                       "this configuration does not have",
     Status.ZERO_SIZE: "M, N, K or the length is zero",
     Status.DRAM_RANGE: "the DRAM words run past the end of their bundle or set of bundles",
     Status.SOURCE_RANGE: "the source lines run past the end of their buffer",
     Status.RESULT_RANGE: "the result lines run past the end of their buffer",
     Status.DATA_ERROR: "it ran, but DRAM words that it read had more wrong bits than ECC corrects",
+    Status.TOO_WIDE: "a transposed weight has more columns than the accumulators hold",
 }
 
 
@@ -104,7 +107,9 @@ FIELDS = {f.name: f for f in (
     Field("input_format", 36, 4, _GEMM, "format of the operand lines: FP16 or BF16"),
     Field("output_format", 40, 4, _GEMM, "format of the results: FP16, BF16 or FP32"),
     Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
-    Field("scaled", 45, 1, _GEMM, "multiply row n of the results by scale n"),
+    Field("scaled", 45, 1, _GEMM, "multiply row n, or each group of its words, by a scale"),
+    Field("transpose", 46, 1, _GEMM, "the weight is stored as W[K, N]: reduce over its rows"),
+    Field("accumulate", 47, 1, _GEMM, "add to the FP32 results that lie at result_line"),
     Field("interleave", 48, 2, _GEMM + _MOVE,
           "log2 of the bundles that the words are dealt over, a row of each in turn"),
     Field("m", 64, 16, _GEMM, "tokens"),
@@ -113,6 +118,8 @@ FIELDS = {f.name: f for f in (
     Field("address", 128, 32, _GEMM + _MOVE, "first bundle word in DRAM"),
     Field("length", 160, 32, _MOVE, "bundle words to move"),
     Field("scale_line", 160, 24, _GEMM, "first line of the scales (input buffer), FP32 each"),
+    Field("scale_group", 184, 8, _GEMM,
+          "words of a row of the weight that share a scale; 0: the whole row"),
     Field("source_line", 192, 24, _GEMM + (Opcode.STORE,),
           "first line read: operands (input buffer) of a GEMM, data of a STORE"),
     Field("result_line", 224, 24, _GEMM + (Opcode.LOAD,),
@@ -141,8 +148,11 @@ class Instruction:
     k: int = 0
     address: int = 0
     length: int = 0
+    transpose: int = 0
+    accumulate: int = 0
     scaled: int = 0
     scale_line: int = 0
+    scale_group: int = 0
     source_line: int = 0
     result_line: int = 0
 

@@ -16,7 +16,7 @@ class ReadArbiter(wiring.Component):
 
     ``ready`` of a reader is low while an earlier one asks; read data goes to all, a reader knows
     its own by the clock. When others have waited :data:`PATIENCE` clocks in a row, the first
-    reader, which may ask for a line every clock, stands back for one.
+    reader, which may ask for a line every clock, stands back for one, unless it is ``urgent``.
 
     Parameters
     ----------
@@ -24,6 +24,8 @@ class ReadArbiter(wiring.Component):
     lines : int
         Lines of the buffer.
     readers : int
+    urgent : bool
+        Whether the first reader is never refused.
 
     Members
     -------
@@ -31,7 +33,8 @@ class ReadArbiter(wiring.Component):
     o : Out, port of the buffer
     """
 
-    def __init__(self, config: Config, *, lines: int, readers: int):
+    def __init__(self, config: Config, *, lines: int, readers: int, urgent: bool = False):
+        self.urgent = urgent
         port = BufferRead(lines, config.line_bits)
         super().__init__({"i": In(port).array(readers), "o": Out(port)})
 
@@ -44,7 +47,7 @@ class ReadArbiter(wiring.Component):
         m.d.sync += waited.eq(Mux(waits & first.enable & first.ready, waited + 1, 0))
         for index, reader in enumerate(self.i):
             here = Signal(name=f"free_{index}")
-            turn = free & (waited != PATIENCE) if index == 0 else free
+            turn = free & (waited != PATIENCE) if index == 0 and not self.urgent else free
             m.d.comb += [here.eq(turn), reader.ready.eq(here), reader.data.eq(self.o.data)]
             with m.If(here & reader.enable):
                 m.d.comb += [self.o.enable.eq(1), self.o.address.eq(reader.address)]

@@ -16,8 +16,8 @@ from .mover import buffer_lines
 class BufferPorts(wiring.Component):
     """Shares the ports of the input and the temp buffer.
 
-    The GEMM module reads the input buffer and writes the temp buffer without ever waiting;
-    movers and host reach both, named by their select, and wait for a free clock.
+    The GEMM module reads both buffers and writes the temp buffer before anybody else; movers and
+    host reach both, named by their select, and wait for a free clock.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class BufferPorts(wiring.Component):
 
     Members
     -------
-    operands, results : In, the GEMM module's reader and writer
+    operands, prior, results : In, the GEMM module's readers and its writer
     load_select, load : In, the loader's buffer and writer
     store_select, store : In, the storer's buffer and reader
     host_select, host_read, host_write : In, the host's buffer, reader and writer
@@ -43,7 +43,8 @@ class BufferPorts(wiring.Component):
 
         either = buffer_lines(config)
         super().__init__({
-            "operands": In(read(config.input_lines)), "results": In(write(config.temp_lines)),
+            "operands": In(read(config.input_lines)), "prior": In(read(config.temp_lines)),
+            "results": In(write(config.temp_lines)),
             "load_select": In(1), "load": In(write(either)),
             "store_select": In(1), "store": In(read(either)),
             "host_select": In(1), "host_read": In(read(either)), "host_write": In(write(either)),
@@ -75,13 +76,14 @@ class BufferPorts(wiring.Component):
         m.submodules.input_writers = input_writers = WriteArbiter(
             config, lines=config.input_lines, writers=2)
         m.submodules.temp_readers = temp_readers = ReadArbiter(
-            config, lines=config.temp_lines, readers=2)
+            config, lines=config.temp_lines, readers=3, urgent=True)
         m.submodules.temp_writers = temp_writers = WriteArbiter(
             config, lines=config.temp_lines, writers=3)
         connect(m, flipped(self.operands), input_readers.i[0])
+        connect(m, flipped(self.prior), temp_readers.i[0])
         connect(m, flipped(self.results), temp_writers.i[0])
         self._readers(m, Buffer.INPUT, list(input_readers.i)[1:])
-        self._readers(m, Buffer.TEMP, list(temp_readers.i))
+        self._readers(m, Buffer.TEMP, list(temp_readers.i)[1:])
         self._writers(m, Buffer.INPUT, list(input_writers.i))
         self._writers(m, Buffer.TEMP, list(temp_writers.i)[1:])
         for arbiter, port in ((input_readers, self.input_read), (input_writers, self.input_write),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Instruction decoder: every rule an instruction must keep, checked before anything happens."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -12,8 +12,11 @@ from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Format, Opcode, Status, 
 from .descriptor import ceil_shift, field, has_bytes, operation
 
 SIZE_BITS = 24
+WORDS, SOURCE, SCALES, RESULTS = range(4)
+"""Steps of the range checks: bundle words, source lines, lines of scales, result lines."""
 COPIED = ("opcode", "tag", "weight_format", "input_format", "output_format", "buffer",
-          "scaled", "scale_line", "interleave",
+          "scaled", "scale_line", "scale_group", "accumulate", "transpose",
+          "interleave",
           "m", "n", "k", "address", "source_line", "result_line")
 
 
@@ -21,8 +24,9 @@ class InstructionDecoder(wiring.Component):
     """Turns a descriptor into a checked operation or a refusal.
 
     Promises the checks in the order of :class:`~logicpim.spec.isa.Status`; the first that fails
-    is the operation's ``status``. One multiplier serves the three range checks in turn, so a
-    descriptor takes about ten clocks; the next one is decoded while this one executes.
+    is the operation's ``status``. One multiplier serves the range checks in turn, so a
+    descriptor takes about ten clocks, one with groups of scales some 30 more; the next one is
+    decoded while this one executes.
 
     Parameters
     ----------
@@ -64,9 +68,16 @@ class InstructionDecoder(wiring.Component):
         most = ceil_log2(self.config.dram.bundles)
         with m.If((is_gemm | is_move) & (field(descriptor, "interleave") > most)):
             m.d.comb += bad_format.eq(1)
-        if not self.config.has_bytes:
-            with m.If(is_gemm & field(descriptor, "scaled")):
-                m.d.comb += bad_format.eq(1)
+        scaled, grouped = field(descriptor, "scaled"), field(descriptor, "scale_group").any()
+        with m.If(is_gemm & field(descriptor, "accumulate")
+                  & (field(descriptor, "output_format") != Format.FP32)):
+            m.d.comb += bad_format.eq(1)
+        straight = has_bytes(field(descriptor, "weight_format")) | scaled
+        with m.If(is_gemm & field(descriptor, "transpose")
+                  & (straight if self.config.transposes else 1)):
+            m.d.comb += bad_format.eq(1)
+        with m.If(is_gemm & (grouped & ~scaled if self.config.has_bytes else grouped | scaled)):
+            m.d.comb += bad_format.eq(1)
         zero = ((is_gemm & ~(field(descriptor, "m").any() & field(descriptor, "n").any()
                              & field(descriptor, "k").any()))
                 | (is_move & ~field(descriptor, "length").any()))
@@ -81,22 +92,26 @@ class InstructionDecoder(wiring.Component):
         return status
 
     def _sizes(self, op, length):
-        """Derived sizes: (token groups, row blocks, k words, operand lines of a group, result
-        lines, lines moved)."""
+        """Derived sizes: (token groups, blocks of rows of the weight, words of a row, operand lines
+        of a group, result lines, lines moved)."""
         config, tile = self.config, self.config.tile
         words = lines = ceil_shift(op.k, config.granule_elements)
         if config.has_bytes:
             narrow = has_bytes(op.weight_format)
             half = ceil_shift(op.k, 2 * config.granule_elements)
             words, lines = Mux(narrow, half, words), Mux(narrow, half << 1, lines)
-        return (ceil_shift(op.m, tile.tokens), ceil_shift(op.n, tile.rows), words, lines,
+        blocks = ceil_shift(op.n, tile.rows)
+        if config.transposes:
+            blocks = Mux(op.transpose, ceil_shift(op.k, tile.rows), blocks)
+            words = Mux(op.transpose, ceil_shift(op.n, config.granule_elements), words)
+        return (ceil_shift(op.m, tile.tokens), blocks, words, lines,
                 Mux(op.output_format == Format.FP32,
                     ceil_shift(op.n, config.granule_elements // 2),
                     ceil_shift(op.n, config.granule_elements)),
                 ceil_shift(length * tile.rows, tile.tokens))
 
     def _range_status(self, m: Module, op, step: Signal, count: Signal, address) -> Signal:
-        """Whether the range of this step (DRAM words, source lines, result lines) fits."""
+        """Whether the range of this step fits."""
         config, org = self.config, self.config.dram
         is_gemm = op.opcode == Opcode.GEMM
         reads = is_gemm | (op.opcode == Opcode.STORE)
@@ -107,16 +122,20 @@ class InstructionDecoder(wiring.Component):
                            config.temp_lines, config.input_lines)
         status = Signal(Status)
         at, limit = self._set_position(m, address, op.interleave)
-        with m.If((step == 0) & ((address >= org.words) | (at + count > limit))):
+        with m.If((step == WORDS) & ((address >= org.words) | (at + count > limit))):
             m.d.comb += status.eq(Status.DRAM_RANGE)
-        with m.If((step == 1) & reads & (op.source_line + count > source_limit)):
+        with m.If((step == SOURCE) & reads & (op.source_line + count > source_limit)):
             m.d.comb += status.eq(Status.SOURCE_RANGE)
         if config.has_bytes:
-            scales = op.scale_line + ceil_shift(op.n, config.line_bytes // 4)
-            with m.If((step == 1) & is_gemm & op.scaled & (scales > config.input_lines)):
+            blocks = config.line_bytes // (4 * config.tile.rows)    # whose scales fill a line
+            scales = op.scale_line + ceil_shift(count, blocks)
+            with m.If((step == SCALES) & is_gemm & op.scaled & (scales > config.input_lines)):
                 m.d.comb += status.eq(Status.SOURCE_RANGE)
-        with m.If((step == 2) & writes & (op.result_line + count > result_limit)):
+        with m.If((step == RESULTS) & writes & (op.result_line + count > result_limit)):
             m.d.comb += status.eq(Status.RESULT_RANGE)
+        with m.Elif((step == RESULTS) & is_gemm & op.transpose
+                    & (op.n > config.transposed_columns)):
+            m.d.comb += status.eq(Status.TOO_WIDE)
         return status
 
     def _set_position(self, m: Module, address, interleave):
@@ -133,6 +152,31 @@ class InstructionDecoder(wiring.Component):
                                  limit.eq(org.words_per_bundle << bits)]
         return at, limit
 
+    @staticmethod
+    def _pick(step, *values):
+        """The step's one of four values."""
+        low = [Mux(step[0], *reversed(values[i:i + 2])) for i in (0, 2)]
+        return Mux(step[1], low[1], low[0])
+
+    def _scale_groups(self, m: Module, op, k_words) -> tuple[Value, Signal, Value]:
+        """(scales of a row, In: needed from now on, they are there): a division, bit by bit."""
+        divide = Signal()
+        if not self.config.has_bytes:
+            return Const(1), divide, Const(1)
+        bits = len(k_words)
+        rest, left = Signal(len(op.scale_group)), Signal(bits)
+        quotient, todo = Signal(bits), Signal(range(bits + 1), init=bits)
+        trial = Signal(len(rest) + 1)
+        fits = trial >= op.scale_group
+        m.d.comb += trial.eq(Cat(left[-1], rest))
+        with m.If(~divide):
+            m.d.sync += [left.eq(k_words), rest.eq(0), todo.eq(bits)]
+        with m.Elif(todo != 0):
+            m.d.sync += [left.eq(left << 1), todo.eq(todo - 1), quotient.eq(Cat(fits, quotient)),
+                         rest.eq(Mux(fits, trial - op.scale_group, trial))]
+        grouped = op.scaled & op.scale_group.any()
+        return Mux(grouped, quotient + rest.any(), 1), divide, ~grouped | (todo == 0)
+
     def elaborate(self, platform):
         m = Module()
         word = Signal(INSTRUCTION_BITS)
@@ -141,14 +185,15 @@ class InstructionDecoder(wiring.Component):
         length = field(word, "length")
         groups, n_blocks, k_words, k_lines, n_lines, moved = self._sizes(op, length)
 
-        # Three products, one after the other: bundle words, source lines, result lines.
-        step = Signal(range(3))
+        # A product for each step.
+        step = Signal(range(RESULTS + 1))
         left, right, product = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(2 * SIZE_BITS)
         count = Signal(2 * SIZE_BITS)
         m.d.comb += [
             self.o.payload.eq(op),
-            count.eq(Mux(op.opcode == Opcode.GEMM, product, Mux(step == 0, length, moved))),
+            count.eq(Mux(op.opcode == Opcode.GEMM, product, Mux(step == WORDS, length, moved))),
         ]
+        k_groups, divide, divided = self._scale_groups(m, op, k_words)
         range_status = self._range_status(m, op, step, count, field(word, "address"))
 
         with m.FSM():
@@ -166,20 +211,25 @@ class InstructionDecoder(wiring.Component):
                     m.next = "DONE"
             with m.State("SELECT"):
                 m.d.sync += [
-                    left.eq(Mux(step == 0, n_blocks, groups)),
-                    right.eq(Mux(step == 2, n_lines, Mux(step == 1, k_lines, k_words))),
+                    left.eq(Mux((step == WORDS) | (step == SCALES), n_blocks, groups)),
+                    right.eq(self._pick(step, k_words, k_lines, k_groups, n_lines)),
                     op.source_stride.eq(k_lines), op.result_stride.eq(n_lines),
                 ]
-                m.next = "MULTIPLY"
+                m.d.comb += divide.eq(step == SCALES)
+                with m.If(~divide | divided):
+                    m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
                 m.d.sync += product.eq(left * right)
                 m.next = "COMPARE"
             with m.State("COMPARE"):
                 m.d.sync += [op.status.eq(range_status), step.eq(step + 1)]
-                with m.If(step == 0):
+                if not self.config.has_bytes:
+                    with m.If(step == SOURCE):
+                        m.d.sync += step.eq(RESULTS)
+                with m.If(step == WORDS):
                     m.d.sync += op.words.eq(count)
                 m.next = "SELECT"
-                with m.If((range_status != Status.OK) | (step == 2)):
+                with m.If((range_status != Status.OK) | (step == RESULTS)):
                     m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += self.o.valid.eq(1)

@@ -21,10 +21,10 @@ class OperationExecutor(wiring.Component):
 
     Promises that a refused operation starts no job, that completions come in program order, each
     only when all effects of its operation are visible, and that an operation other than a GEMM
-    behind a GEMM starts when everything before it has completed. A GEMM reads the input buffer
-    and writes the temp buffer alone, and the GEMM module writes results in job order, so that one
-    may stream while those before it drain; so may the passes of a GEMM with more tokens than the
-    accumulators hold (one over the weights for each block of ``tile.max_tokens``).
+    behind a GEMM starts when everything before it has completed. A GEMM reads the input buffer and
+    works on the temp buffer alone, and the GEMM module reads and writes results in job order, so
+    that one may stream while those before it drain; so may the passes of a GEMM with more tokens
+    than the accumulators hold (one over the weights for each block of ``tile.max_tokens``).
 
     Parameters
     ----------
@@ -62,6 +62,8 @@ class OperationExecutor(wiring.Component):
         most = config.tile.max_tokens
         if config.has_bytes:
             most = Mux(has_bytes(op.weight_format), config.pass_tokens(Format.INT8), most)
+        if config.transposes:
+            most = Mux(op.transpose, config.tile.tokens, most)
         m.d.comb += [
             self.bundle.payload.address.eq(op.address),
             self.bundle.payload.words.eq(op.words),
@@ -74,7 +76,8 @@ class OperationExecutor(wiring.Component):
             self.gemm.payload.source_line.eq(source_line),
             self.gemm.payload.result_line.eq(result_line),
             *(self.gemm.payload[name].eq(op[name]) for name in
-              ("weight_format", "input_format", "output_format", "scaled", "scale_line")),
+              ("weight_format", "input_format", "output_format", "scaled", "scale_line",
+               "scale_group", "accumulate", "transpose")),
             self.load.payload.line.eq(result_line),
             self.store.payload.line.eq(source_line),
         ]
@@ -125,10 +128,10 @@ class OperationExecutor(wiring.Component):
     def _groups(self, op):
         """Function that multiplies by the token groups of a whole pass."""
         groups = self.config.tile.groups
-        if not self.config.has_bytes:
-            return lambda stride: stride * groups
-        narrow = has_bytes(op.weight_format)
-        return lambda stride: Mux(narrow, stride * (groups // 2), stride * groups)
+        narrow = has_bytes(op.weight_format) if self.config.has_bytes else 0
+        one = op.transpose if self.config.transposes else 0
+        return lambda stride: Mux(one, stride, Mux(narrow, stride * (groups // 2),
+                                                   stride * groups))
 
     def elaborate(self, platform):
         m = Module()

@@ -74,7 +74,7 @@ def isa_manual() -> str:
     for title, kind in (("Formats", Format), ("Buffers", Buffer), ("Host regions", Region)):
         text += ["", f"## {title}", "", *_table(("Name", "Code"), ((e.name, e) for e in kind))]
     text += ["", "## Status of a completion", "",
-             "Checked in this order up to RESULT_RANGE; the first that fails is the status, and "
+             "Checked in this order but for DATA_ERROR; the first that fails is the status, and "
              "the instruction has no effect. DATA_ERROR comes with `ecc` alone.", ""]
     text += _table(("Status", "Code", "Meaning"), ((s.name, s, s.reason) for s in Status))
     text += ["", "## Counters", "",

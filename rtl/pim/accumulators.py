@@ -107,9 +107,7 @@ class Accumulators(wiring.Component):
         return m
 
     def _pick(self, m, sums, token, page, lane):
-        used = token.page == page
-        if lane >= self.config.tile.lanes // 2:
-            used = used & ~token.single
+        used = (token.page == page) & (lane <= token.last_lane)
         width = len(self.lanes[lane])
         with m.If(used), m.Switch(token.token):
             for t in range(self.config.tile.tokens):

@@ -23,10 +23,13 @@ def row_block(config: Config) -> data.StructLayout:
 
     ``line``: result line of group 0; each further group is ``stride`` lines on. ``slot``: first
     cell of the block within a granule. ``last_group``, ``last_token`` (within that group) and
-    ``last_row`` are the last valid ones. ``single``: one word deep, so lanes 2 and 3 got no
-    beat. ``final``: the job's last block. ``split``: weights of 8 bits, so the sums of even beats
-    and of odd ones lie apart: in two entries, or, if ``reshaped``, with two units. ``scaled``: the
-    rows' scales wait in the drain.
+    ``last_row`` are the last valid ones. Lanes above ``last_lane`` got no beat. ``final``: the
+    job's last block. ``split``: weights of 8 bits, so the sums of even beats and of odd ones lie
+    apart: in two entries, or, if ``reshaped``, with two units. ``scaled``: the rows' scales wait in
+    the drain. Of a row with several groups of scales each group is a block: ``more``: not the first
+    of them, ``partial``: not the last. ``accumulate``: to be added to what lies there; ``first``:
+    of the job. ``transpose``: its groups are not of tokens, but of rows: row blocks of one group of
+    tokens, each of which has its results behind those of the one before.
     """
     tile = config.tile
     line = gemm_job(config)["result_line"].shape
@@ -36,8 +39,11 @@ def row_block(config: Config) -> data.StructLayout:
         "last_group": unsigned(ceil_log2(tile.groups)),
         "last_token": unsigned(ceil_log2(tile.tokens)),
         "last_row": unsigned(ceil_log2(tile.rows)),
-        "output_format": Format, "single": unsigned(1), "final": unsigned(1),
-        "split": unsigned(1), "reshaped": unsigned(1), "scaled": unsigned(1)})
+        "output_format": Format, "last_lane": unsigned(2), "final": unsigned(1),
+        "transpose": unsigned(1), "split": unsigned(1), "reshaped": unsigned(1),
+        "scaled": unsigned(1),
+        "more": unsigned(1), "partial": unsigned(1),
+        "accumulate": unsigned(1), "first": unsigned(1)})
 
 
 def beat_kind(config: Config) -> data.StructLayout:
@@ -54,11 +60,12 @@ def drain_step(config: Config) -> data.StructLayout:
     """One token of a block on its way out; ``read``: its group's sums are to be read.
 
     ``last``: of its block. Of a ``split`` block a token takes two steps, ``part`` 0 and 1; the
-    result is that of both.
+    result is that of both. So does one of a block that is added to what lies there, where the
+    adder of lanes has to do that too.
     """
     block = row_block(config)
-    same = ("slot", "last_row", "output_format", "single", "final", "line", "split", "reshaped",
-            "scaled")
+    same = ("slot", "last_row", "output_format", "last_lane", "final", "line", "split", "reshaped",
+            "scaled", "more", "partial", "accumulate")
     return data.StructLayout({
         "enable": unsigned(1), "read": unsigned(1), "page": unsigned(1), "part": unsigned(1),
         "last": unsigned(1),

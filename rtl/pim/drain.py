@@ -6,55 +6,70 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.generate.share import shared
+from logicpim.rtl.pim.accumulators import LaneMemory
 from logicpim.rtl.pim.block import drain_step, row_block
+from logicpim.rtl.pim.delay import Delay
 from logicpim.rtl.pim.fp32 import ONE, Adder, Scaler, ToBrain, ToHalf
 from logicpim.rtl.pim.tile import Tile
 from logicpim.rtl.pim.walker import DrainWalker
-from logicpim.rtl.signatures import BufferWrite, cells_per_line
+from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line
 from logicpim.rtl.stream import Queue
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 
 SCALES = 16
-"""Blocks between their first beat and their scaling: two filling or waiting, and those in the
-pipeline of some 25 clocks, at least four each."""
+"""Blocks between their last beat and their scaling: one waiting, and those in the pipeline of some
+20 clocks, at least two each."""
+
+
+MINUS_ZERO = 1 << 31
+"""Added to a binary32 number it changes nothing."""
 
 
 class LaneReducer(wiring.Component):
-    """(lane 0 + lane 1) + (lane 2 + lane 3) of one output element, scaled and rounded.
+    """(lane 0 + lane 1) + (lane 2 + lane 3) of one output element, scaled, added up and rounded.
 
     Parameters
     ----------
     split : bool
         Whether elements may come in two halves, the second a clock after the first, and whether
-        they are scaled.
+        they are scaled and added to those of other groups of K.
     brain : bool
         Whether BF16 may be asked for.
 
     Members
     -------
     lanes : In, four times binary32
-    second : In, with the lanes' sum, ``pair_latency`` later: add the element before
+    before : In, binary32: what to add the sum to. If ``split``, every sum, ``add_latency`` clocks
+        after the lanes; else if ``second``, ``again_latency`` after them, with the adder of lanes,
+        so that no lanes may come in the clock ``again_latency - last_latency`` behind these
+    second : In, if ``split`` with the lanes' sum, ``pair_latency`` later: add the element before
     scale : In, binary32, ``scale_latency`` clocks after the lanes
+    total : Out, binary32, :attr:`Adder.latency` after ``before``: the sum of both; logic
     output_format : In, with the whole sum, ``sum_latency`` later
     o : Out, a clock later: 16 bits in the lower half and, for FP32, all of it
 
     One element each clock.
     """
 
-    pair_latency = 2 * (Adder.latency + 1)
+    last_latency = Adder.latency + 1
+
+    pair_latency = again_latency = 2 * last_latency
 
     scale_latency = pair_latency + Adder.latency + 1
+
+    add_latency = scale_latency + Scaler.latency
 
     @classmethod
     def sum_latency(cls, split: bool) -> int:
         """Clocks from the lanes to the whole sum; the result is out a clock later."""
-        return cls.pair_latency + split * (Adder.latency + 1 + Scaler.latency)
+        return cls.add_latency + Adder.latency + 1 if split else cls.pair_latency
 
     def __init__(self, *, split: bool = False, brain: bool = False):
         self.split = split
         self.brain = brain
         super().__init__({"lanes": In(32).array(4), "second": In(1), "scale": In(32),
+                          "before": In(32), "total": Out(32),
                           "output_format": In(Format), "o": Out(32)})
 
     def elaborate(self, platform):
@@ -67,16 +82,23 @@ class LaneReducer(wiring.Component):
             m.d.sync += total.eq(adder.o)
             return total
 
-        total = add("sum", add("sum_01", self.lanes[0], self.lanes[1]),
-                    add("sum_23", self.lanes[2], self.lanes[3]))
-        if self.split:
+        pairs = [add("sum_01", self.lanes[0], self.lanes[1]),
+                 add("sum_23", self.lanes[2], self.lanes[3])]
+        if not self.split:
+            again = Signal(32)
+            pairs = [Mux(self.second, a, b) for a, b in zip((again, self.before), pairs,
+                                                            strict=True)]
+        total = add("sum", *pairs)
+        if not self.split:
+            m.d.comb += again.eq(total)
+        else:
             before = Signal(32, reset_less=True)
             m.d.sync += before.eq(total)
-            # Adding -0 changes no sum.
-            total = add("sum_all", total, Mux(self.second, before, 1 << 31))
+            total = add("sum_all", total, Mux(self.second, before, MINUS_ZERO))
             m.submodules.scaler = scaler = shared(Scaler(), "fp32_scaler")
             m.d.comb += [scaler.a.eq(total), scaler.b.eq(self.scale)]
-            total = scaler.o
+            total = add("sum_scaled", scaler.o, self.before)
+            m.d.comb += self.total.eq(m.submodules.sum_scaled.o)
         m.submodules.to_half = to_half = ToHalf()
         result = Signal(32, reset_less=True)
         m.d.comb += to_half.i.eq(total), self.o.eq(result)
@@ -104,12 +126,14 @@ class Drain(wiring.Component):
     released : Out, as of :class:`~logicpim.rtl.pim.walker.DrainWalker`
     step : Out, :func:`~logicpim.rtl.pim.block.drain_step` for the tile
     lanes : In, the lanes of ``step``'s token a clock later
-    scales, scales_here : In, of the rows of a scaled block, before its first beat
+    prior : Out, :class:`~logicpim.rtl.signatures.BufferRead`, must be ready always
+    scales, scales_here : In, of the rows of a scaled block, in the clock behind its last step
     results : Out, :class:`~logicpim.rtl.signatures.BufferWrite`, which must be ready always
     done : Out, in the clock that writes the last result of a job
 
     A block's first result is written ``latency`` clocks after the walker took it, each further
-    one a clock later; with weights of 8 bits a clock more, and two clocks each.
+    one a clock later; with weights of 8 bits a clock more, and two clocks each. Sums of a partial
+    block stay in a memory of an entry per token, to be read for the next group of its rows.
     """
 
     def __init__(self, config: Config):
@@ -117,34 +141,38 @@ class Drain(wiring.Component):
         tile = config.tile
         self._sum_latency = LaneReducer.sum_latency(config.has_bytes)
         self.latency = 1 + Tile.latency + self._sum_latency + 1 + 1
+        # A step whose sum is to be added to what lies there, and the clock in which that is here.
+        self._adding = Tile.latency + (LaneReducer.add_latency if config.has_bytes
+                                       else LaneReducer.again_latency - 1)
+        self._written = Tile.latency + self._sum_latency + 1
+        self._late = 0 if config.has_bytes else LaneReducer.last_latency - 1
         super().__init__({
             "blocks": In(stream.Signature(row_block(config))), "released": Out(1),
             "step": Out(drain_step(config)),
             "lanes": In(tile.rows * 32).array(tile.lanes),
+            "prior": Out(BufferRead(config.temp_lines, config.line_bits)),
             "results": Out(BufferWrite(config.temp_lines, config.line_bits,
                                        cells_per_line(config))),
             "scales": In(tile.rows * 32), "scales_here": In(1), "done": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.walker = walker = DrainWalker(self.config)
+        # A sum is read a clock before it is added to, and written when the adder is done.
+        m.submodules.walker = walker = DrainWalker(self.config, apart=1 + Adder.latency + 1,
+                                                  flush=self._written + self._late - self._adding)
         wiring.connect(m, wiring.flipped(self.blocks), walker.blocks)
         m.d.comb += self.released.eq(walker.released)
-        steps = self._delay(m, walker.step, Tile.latency + self._sum_latency + 1)
-        last = steps[-1]
-        rows = self._reduce(m, steps, self._scales(m, steps))
+        steps = self._delay(m, walker.step, self._written + self._late)
+        last, written = self._last(m, steps)
+        rows = self._reduce(m, steps, self._scales(m, steps), last)
         m.d.comb += [
             self.step.eq(steps[Tile.latency - 1]),
             self.results.address.eq(last.line),
             self.results.data.eq(self._line(last, rows)),
-            self.done.eq(last.enable & last.final),
+            self.done.eq(written & last.final),
         ]
         wide = last.output_format == Format.FP32
-        written, row_of = last.enable, last.token
-        if self.config.has_bytes:
-            written = last.enable & (last.part | ~last.split)
-            if self.config.tile.tokens > 1:
-                row_of = Cat(last.token[:-1], last.token[-1] & ~last.reshaped)
+        row_of = self._token(last)
         cells = self.config.granule_elements // self.config.tile.rows
         for token in range(self.config.tile.tokens):
             for cell in range(cells):
@@ -155,6 +183,32 @@ class Drain(wiring.Component):
                 m.d.comb += self.results.enable[token * cells + cell].eq(
                     written & (row_of == token) & here)
         return m
+
+    def _last(self, m, steps):
+        """(the step whose result is there, whether it is to be written)."""
+        now, late = steps[self._written], steps[-1]
+        if self.config.has_bytes:
+            return now, self._whole(now) & ~now.partial
+        last, added = Signal(now.shape(), name="last"), late.enable & late.accumulate & late.part
+        m.d.comb += last.eq(now)
+        with m.If(added):
+            m.d.comb += last.eq(late)
+        return last, added | now.enable & ~now.accumulate
+
+    def _token(self, step):
+        """The token of a step within its group."""
+        if not self.config.has_bytes or self.config.tile.tokens == 1:
+            return step.token
+        return Cat(step.token[:-1], step.token[-1] & ~step.reshaped)
+
+    def _prior(self, m, steps):
+        """What lies where the results of a token will go."""
+        read, here = steps[self._adding - 1], steps[self._adding]
+        m.d.comb += [
+            self.prior.enable.eq(self._whole(read) & read.accumulate & ~read.more),
+            self.prior.address.eq(read.line)]
+        return self.prior.data.word_select(Cat(here.slot[1:], self._token(here)),
+                                           len(self.scales))
 
     def _delay(self, m, step, clocks):
         """``step`` and its delayed copies."""
@@ -176,22 +230,59 @@ class Drain(wiring.Component):
         one = Const(ONE, 32).replicate(self.config.tile.rows)
         return Mux(step.scaled, queue.o.payload, one)
 
-    def _reduce(self, m, steps, scales):
+    def _sums(self, m, steps, totals):
+        """What the rows are added to: sums of the groups before, what lies there, or -0."""
+        prior = self._prior(m, steps)
+        if not self.config.has_bytes:
+            return prior
+        at = Tile.latency + LaneReducer.add_latency
+        read, write = steps[at - 1], steps[at + Adder.latency]
+        token = Signal(range(self.config.tile.max_tokens))
+        with m.If(self._whole(read)):
+            m.d.sync += token.eq(Mux(read.last, 0, token + 1))
+        later = Delay(m)(token, 1 + Adder.latency)
+        m.submodules.sums = memory = shared(
+            LaneMemory(depth=self.config.tile.max_tokens, width=len(totals)), "sum_memory")
+        m.d.comb += [
+            memory.read_enable.eq(self._whole(read) & read.more), memory.read_address.eq(token),
+            memory.write_enable.eq(self._whole(write) & write.partial),
+            memory.write_address.eq(later), memory.write_data.eq(totals)]
+        nothing = Const(MINUS_ZERO, 32).replicate(self.config.tile.rows)
+        return Mux(steps[at].more, memory.read_data,
+                   Mux(steps[at].accumulate, prior, nothing))
+
+    def _whole(self, step):
+        """Whether a token ends with this step."""
+        twice = step.split if self.config.has_bytes else step.accumulate
+        return step.enable & (step.part | ~twice)
+
+    def _reduce(self, m, steps, scales, last):
         """Results of the rows, 32 bits each, +0 where there is no row."""
-        rows = []
+        rows, totals = [], Signal(len(scales))
+        sums = self._sums(m, steps, totals)
+        adding, rounding = steps[self._adding], steps[Tile.latency + self._sum_latency]
+        second, output_format = adding.enable & adding.accumulate & adding.part, Signal(Format)
+        m.d.comb += output_format.eq(rounding.output_format)
+        if self.config.has_bytes:
+            second = steps[Tile.latency + LaneReducer.pair_latency].part
+        else:
+            late = steps[self._written + self._late - 1]
+            with m.If(late.enable & late.accumulate & late.part):
+                m.d.comb += output_format.eq(Format.FP32)
         for r in range(self.config.tile.rows):
             reducer = shared(LaneReducer(split=self.config.has_bytes,
                                          brain=Format.BF16 in self.config.output_formats),
                              "lane_reducer")
             m.submodules[f"row_{r}"] = reducer
             m.d.comb += [
-                reducer.second.eq(steps[Tile.latency + reducer.pair_latency].part),
+                reducer.second.eq(second),
                 reducer.scale.eq(scales.word_select(r, 32)),
-                reducer.output_format.eq(
-                    steps[Tile.latency + self._sum_latency].output_format),
+                reducer.before.eq(sums.word_select(r, 32)),
+                totals.word_select(r, 32).eq(reducer.total),
+                reducer.output_format.eq(output_format),
                 *(reducer.lanes[lane].eq(self.lanes[lane].word_select(r, 32))
                   for lane in range(self.config.tile.lanes))]
-            rows.append(Mux(r <= steps[-1].last_row, reducer.o, 0) if r else reducer.o)
+            rows.append(Mux(r <= last.last_row, reducer.o, 0) if r else reducer.o)
         return rows
 
     def _line(self, step, rows):

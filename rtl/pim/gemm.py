@@ -37,6 +37,8 @@ class GemmModule(wiring.Component):
     job : In, stream of :func:`~logicpim.rtl.signatures.gemm_job`
     beats : In, :func:`~logicpim.rtl.signatures.beat_stream`
     operands : Out, :class:`~logicpim.rtl.signatures.BufferRead`
+    prior : Out, :class:`~logicpim.rtl.signatures.BufferRead`, of what results are added to; must be
+        ready always
     results : Out, :class:`~logicpim.rtl.signatures.BufferWrite`; must be ready always
     done : Out, in the clock that writes the last result of a job
     busy : Out, a job is accepted and not done
@@ -55,6 +57,7 @@ class GemmModule(wiring.Component):
             "job": In(stream.Signature(gemm_job(config))),
             "beats": In(beat_stream(config)),
             "operands": Out(BufferRead(config.input_lines, config.line_bits)),
+            "prior": Out(BufferRead(config.temp_lines, config.line_bits)),
             "results": Out(BufferWrite(config.temp_lines, config.line_bits,
                                        cells_per_line(config))),
             "done": Out(1), "busy": Out(1), "events": Out(GemmEvents())})
@@ -71,6 +74,7 @@ class GemmModule(wiring.Component):
         connect(m, wiring.flipped(self.beats), sequencer.beats)
         connect(m, sequencer.blocks, drain.blocks)
         wiring.connect(m, wiring.flipped(self.operands), sequencer.operands)
+        wiring.connect(m, wiring.flipped(self.prior), drain.prior)
         wiring.connect(m, wiring.flipped(self.results), drain.results)
         wiring.connect(m, wiring.flipped(self.events), sequencer.events)
         m.d.comb += [

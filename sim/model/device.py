@@ -9,9 +9,11 @@ from logicpim.spec.config import Config
 from logicpim.spec.device import Device
 from logicpim.spec.errors import CapacityError, LogicPimError
 from logicpim.spec.isa import (
+    BYTE_FORMATS,
     INSTRUCTION_BITS,
     Buffer,
     Completion,
+    Format,
     Instruction,
     Opcode,
     Status,
@@ -57,21 +59,38 @@ def _check_gemm(config: Config, insn: Instruction) -> Status:
             or insn.input_format not in config.input_formats
             or insn.output_format not in config.output_formats
             or insn.scaled and not config.has_bytes
+            or insn.scale_group and not insn.scaled
+            or insn.transpose and not _can_transpose(config, insn)
+            or insn.accumulate and insn.output_format != Format.FP32
             or not _has_interleave(config, insn)):
         return Status.BAD_FORMAT
     if 0 in (insn.m, insn.n, insn.k):
         return Status.ZERO_SIZE
-    words = layout.weight_words(config, insn.n, insn.k, insn.weight_format)
+    words = layout.weight_words(config, *_stored(insn), insn.weight_format)
     if not layout.in_set(config, insn.address, words, insn.interleave):
         return Status.DRAM_RANGE
     operands = layout.operand_lines(config, insn.m, insn.k, insn.weight_format)
-    scales = insn.scale_line + layout.scale_lines(config, insn.n) if insn.scaled else 0
+    scales = 0
+    if insn.scaled:
+        groups = layout.scale_groups(config, insn.k, insn.scale_group, insn.weight_format)
+        scales = insn.scale_line + layout.scale_lines(config, insn.n, groups)
     if max(insn.source_line + operands, scales) > config.input_lines:
         return Status.SOURCE_RANGE
     results = layout.line_count(config, insn.m, insn.n, insn.output_format)
     if insn.result_line + results > config.temp_lines:
         return Status.RESULT_RANGE
+    if insn.transpose and insn.n > config.transposed_columns:
+        return Status.TOO_WIDE
     return Status.OK
+
+
+def _can_transpose(config: Config, insn: Instruction) -> bool:
+    return config.transposes and insn.weight_format not in BYTE_FORMATS and not insn.scaled
+
+
+def _stored(insn: Instruction) -> tuple[int, int]:
+    """Rows and columns of the weight as it lies in DRAM."""
+    return (insn.k, insn.n) if insn.transpose else (insn.n, insn.k)
 
 
 def _check_move(config: Config, insn: Instruction) -> Status:
@@ -175,19 +194,24 @@ class ReferenceDevice(Device):
 
     def _gemm(self, channel, insn):
         config = self.config
-        words = layout.weight_words(config, insn.n, insn.k, insn.weight_format)
+        words = layout.weight_words(config, *_stored(insn), insn.weight_format)
         weights = self._words(channel)[layout.word_addresses(
             config, insn.address, words, insn.interleave)].reshape(-1)
         operands = self._buffer(channel, Buffer.INPUT)[insn.source_line * config.line_bytes:]
         results = self._buffer(channel, Buffer.TEMP)[insn.result_line * config.line_bytes:]
-        fmt, scales = insn.weight_format, None
+        fmt, scales, prior = insn.weight_format, None, None
+        if insn.accumulate:
+            prior = layout.unpack_results(config, results, insn.m, insn.n, Format.FP32)
         if insn.scaled:
             held = self._buffer(channel, Buffer.INPUT)[insn.scale_line * config.line_bytes:]
-            scales = held[:4 * insn.n].view("<u4")
+            scales = layout.unpack_scales(config, held, insn.n, layout.scale_groups(
+                config, insn.k, insn.scale_group, fmt))
+        w_bits = layout.unpack_weights(config, weights, *_stored(insn), fmt)
         y_bits = gemm(layout.unpack_operands(config, operands, insn.m, insn.k, fmt),
-                      layout.unpack_weights(config, weights, insn.n, insn.k, fmt),
+                      w_bits.T if insn.transpose else w_bits,
                       config.tile.depth, insn.output_format, inputs=insn.input_format, weights=fmt,
-                      scales=scales)
+                      scales=scales, prior=prior,
+                      scale_group=layout.scale_elements(config, insn.scale_group, fmt))
         packed = layout.pack_results(config, y_bits, insn.output_format)
         mask = layout.result_mask(config, insn.m, insn.n, insn.output_format)
         np.copyto(results[:packed.size], packed, where=mask)

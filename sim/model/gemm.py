@@ -61,7 +61,8 @@ _NARROW = {Format.FP16: rule.fp32_to_fp16, Format.BF16: rule.fp32_to_bf16, Forma
 
 def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
          inputs: Format = Format.FP16, weights: Format = Format.FP16,
-         scales: np.ndarray | None = None) -> np.ndarray:
+         scales: np.ndarray | None = None, scale_group: int | None = None,
+         prior: np.ndarray | None = None) -> np.ndarray:
     """``Y[m, n] = sum over k of X[m, k] * W[n, k]``, the very bits that the hardware gives.
 
     Parameters
@@ -76,9 +77,14 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
         ``FP16``, ``BF16`` or ``FP32``.
     inputs, weights : Format
         Of the operands (``FP16`` or ``BF16``) and of the weights (any but ``FP32``).
-    scales : uint32 array [N], optional
+    scales : uint32 array [N] or [N, G], optional
         Binary32 patterns: the sum of row n is multiplied by ``scales[n]``, rounded to binary32,
-        before it is rounded to the output format.
+        before it is rounded to the output format. With G of them, that is done with the sum of
+        each group of K, and the products are added in binary32, in order.
+    scale_group : int, optional
+        Elements of K in a group; the last of the G groups may have fewer.
+    prior : uint32 array [M, N], optional
+        Binary32 patterns to which the sum, or with scales the first product, is added.
 
     Returns
     -------
@@ -94,6 +100,30 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
     if (output not in _NARROW or inputs not in (Format.FP16, Format.BF16)
             or weights not in WEIGHT_FORMATS):
         raise ValueError(f"no GEMM of {inputs!r} by {weights!r} to {output!r}")
+    result = _scaled(x_bits, w_bits, depth, inputs, weights, scales, scale_group, prior)
+    return result if output == Format.FP32 else _NARROW[output](result)
+
+
+def _scaled(x_bits, w_bits, depth, inputs, weights, scales, group, total):
+    """Binary32 bits [M, N] of the whole sum, with its scales, added to ``total``."""
+    if scales is None:
+        sums = _sums(x_bits, w_bits, depth, inputs, weights)
+        return sums if total is None else rule.fp32_add(total, sums)
+    k, scales = x_bits.shape[1], np.asarray(scales, np.uint32).reshape(len(w_bits), -1)
+    group = max(1, k) if group is None else group
+    if scales.shape[1] != max(1, -(-k // group)):
+        raise ValueError(f"{scales.shape[1]} scales a row for {k} elements in groups of {group}")
+    for index in range(scales.shape[1]):
+        part = slice(index * group, (index + 1) * group)
+        product = rule.fp32_multiply(
+            _sums(x_bits[:, part], w_bits[:, part], depth, inputs, weights), scales[None, :, index])
+        total = product if total is None else rule.fp32_add(total, product)
+    return total
+
+
+def _sums(x_bits, w_bits, depth, inputs, weights):
+    """Binary32 bits [M, N] of the sums of all lanes."""
+    narrow = weights in BYTE_FORMATS
     if narrow:
         w_bits = rule.bytes_as_fp16(w_bits, weights)
     lanes = rule.LANES * (1 + narrow)
@@ -109,10 +139,7 @@ def gemm(x_bits, w_bits, depth: int, output: Format = Format.FP16, *,
             rows = slice(token, token + _TOKENS)
             result[rows, start:start + step] = _block(x_beats[:, :, rows], w_beats, lanes,
                                                            kinds)
-    result = rule.canonical_fp32(result)
-    if scales is not None:
-        result = rule.fp32_multiply(result, np.asarray(scales, np.uint32)[None])
-    return result if output == Format.FP32 else _NARROW[output](result)
+    return rule.canonical_fp32(result)
 
 
 def _beats(bits, depth, lanes):

@@ -78,9 +78,41 @@ def line_count(config: Config, m: int, columns: int, fmt: Format = Format.FP16) 
     return -(-m // config.tile.tokens) * granules_for(config, columns, fmt)
 
 
-def scale_lines(config: Config, n: int) -> int:
-    """Buffer lines of n scales, one behind the other, 32 bits each."""
-    return -(-4 * n // config.line_bytes)
+def scale_groups(config: Config, k: int, group: int, fmt: Format) -> int:
+    """Scales of a row of K elements, one for every ``group`` weight words (0: one for all)."""
+    return -(-granules_for(config, k, fmt) // group) if group else 1
+
+
+def scale_elements(config: Config, group: int, fmt: Format) -> int | None:
+    """Elements of K that share a scale; None: all."""
+    return group * config.granule_bytes // element_dtype(fmt).itemsize or None
+
+
+def scale_lines(config: Config, n: int, groups: int = 1) -> int:
+    """Buffer lines of the scales of n rows, see :func:`pack_scales`."""
+    rows = config.tile.rows
+    return -(-4 * rows * -(-n // rows) * groups // config.line_bytes)
+
+
+def pack_scales(config: Config, scales: np.ndarray) -> np.ndarray:
+    """Bytes of scales (uint32 [N] or [N, G]) from the start of a buffer line on.
+
+    Those of a row block for one group after the other, then those of the next: scale (n, g) is
+    number ``(n // rows * G + g) * rows + n % rows``. Padding is zero.
+    """
+    rows = config.tile.rows
+    scales = scales.astype("<u4").reshape(len(scales), -1)
+    padded = np.pad(scales, ((0, -len(scales) % rows), (0, 0)))
+    tiled = padded.reshape(-1, rows, scales.shape[1]).transpose(0, 2, 1)
+    return np.ascontiguousarray(tiled).reshape(-1).view(np.uint8)
+
+
+def unpack_scales(config: Config, data: np.ndarray, n: int, groups: int = 1) -> np.ndarray:
+    """Scales (uint32 [n, groups]) from the bytes at their start."""
+    rows = config.tile.rows
+    blocks = -(-n // rows)
+    held = np.ascontiguousarray(data[:4 * blocks * groups * rows]).view("<u4")
+    return held.reshape(blocks, groups, rows).transpose(0, 2, 1).reshape(-1, groups)[:n]
 
 
 def _pack(matrix, block, granule_bytes, fmt):

@@ -92,6 +92,19 @@ def test_wrong_prompt_ids(logicpim):
     logicpim("run", FAMILIES / "mixtral", "--prompt", "a").refused("tokenizer.json is missing")
 
 
+@pytest.mark.parametrize("more, first", [
+    (["--weights", "int8"], " of the first year of the first year"),
+    (["--weights", "int8", "--scale-group", 32], " of the first year of the first year"),
+    (["--weights", "fp8_e4m3"], " of the first year of the LORD")])
+def test_quantised(run, bundled_model, more, first):
+    """Sense, and what FP16 says at first; half the bytes in the experts."""
+    result = run(bundled_model, "--tokens", 16, "--json", *more).json
+    assert result["text"].startswith(first) and result["weights"] == more[1]
+    pim = [row for row in result["placements"] if row["where"] == "Logic-PIM"]
+    assert all(row["weight_bytes"] == row["calls"] * row["n"][0] * row["k"][0] for row in pim)
+    assert all(1.9 < row["op_b"] for row in pim if row["phase"] == "decode")
+
+
 def test_missing_folder(run):
     run("nowhere").refused("nowhere is not a folder", "config.json")
 

@@ -88,6 +88,14 @@ def test_decode_small(logicpim, make_model):
     assert sum(row["cycles"] for row in pim) == result["cycles"] > 0
 
 
+@pytest.mark.full  # builds another simulator
+@pytest.mark.parametrize("group", [0, 32])
+def test_decode_quantised(logicpim, bundled_model, group):
+    result = logicpim("run", bundled_model, "--prompt", "In the beginning", "--tokens", 4,
+                      "--weights", "int8", "--scale-group", group, "--json").json
+    assert result["matches_reference"] is True and result["text"].startswith(" of the first")
+
+
 def test_decode_bundled(logicpim, bundled_model):
     """The main job: the bundled model on one channel, as transformers decodes it."""
     golden = json.loads((bundled_model / "golden" / "grace.json").read_text())

@@ -9,8 +9,9 @@ from logicpim.driver.decode import Decoder
 from logicpim.driver.experts import ExpertRunner
 from logicpim.llm.checkpoint import Checkpoint
 from logicpim.llm.config import load_config
-from logicpim.llm.decoder import Model
+from logicpim.llm.decoder import KvCache, Model, NumpyExperts
 from logicpim.sim.model.device import ReferenceDevice
+from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS
 
 BOUND = 0.005
@@ -37,3 +38,31 @@ def test_golden(decoder, bundled_model, name):
     error = np.abs(found - logits).max()
     print(f"largest error of a logit {error:.2g}, largest logit {np.abs(logits).max():.2g}")
     assert error < BOUND
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("weights, group, most", [
+    (Format.FP16, 0, 0.001), (Format.INT8, 0, 0.03), (Format.INT8, 32, 0.03),
+    (Format.FP8_E4M3, 0, 0.2), (Format.FP8_E4M3, 32, 0.2), (Format.FP8_E5M2, 0, 0.3)])
+def test_quantised(bundled_model, weights, group, most):
+    """Root mean square error of the logits of 16 tokens of each prompt, against float32."""
+    config = load_config(bundled_model)
+    checkpoint = Checkpoint(bundled_model, config)
+    device = ReferenceDevice(PRESETS["channel"].replace(
+        formats=("fp16", *{weights.name.lower()} - {"fp16"})))
+    model = Model(config, checkpoint)
+    runners = (NumpyExperts(config, checkpoint),
+               ExpertRunner(device, config, checkpoint, weights=weights, scale_group=group))
+    exact, found = [], []
+    for path in sorted((bundled_model / "golden").glob("*.json")):
+        golden = json.loads(path.read_text())
+        prompt, tokens = golden["prompt_token_ids"], golden["token_ids"][:15]
+        for runner, logits in zip(runners, (exact, found), strict=True):
+            cache = KvCache(config, len(prompt) + len(tokens))
+            logits += [model.forward(ids, cache, runner)
+                       for ids in (prompt, *([token] for token in tokens))]
+    error = np.array(found) - np.array(exact)
+    rms, same = np.sqrt((error ** 2).mean()), np.argmax(found, 1) == np.argmax(exact, 1)
+    print(f"error of a logit {rms:.2g}, at most {np.abs(error).max():.2g}; same best token "
+          f"{same.sum()} of {len(same)}")
+    assert rms < most and same.mean() > 0.9

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from logicpim.driver.kernel import Job, Kernels, _units
-from logicpim.driver.memory import Memory, load
+from logicpim.driver.memory import Memory, load, load_quantised
+from logicpim.driver.quantise import quantise
 from logicpim.driver.stats import Stats
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.sim.model.gemm import gemm
@@ -155,3 +156,42 @@ def test_refusal_by_the_device_is_an_error():
     job = Job(np.zeros((1, 4), np.uint16), (Memory(SMALL).place(1, 4, 0),))
     with pytest.raises(LogicPimError, match=Status.DRAM_RANGE.reason):
         Kernels(Refusing(SMALL)).run([job])
+
+
+BYTES = PRESETS["small"].replace(formats=("fp16", "int8", "fp8_e4m3"), channels=2)
+
+
+@pytest.mark.parametrize("config", [
+    BYTES, BYTES.replace(input_buffer_bytes=256, temp_buffer_bytes=128)], ids=["small", "tight"])
+@pytest.mark.parametrize("group", [0, 16, 32])
+def test_scales(config, group, seed):
+    """Quantised matrices, cut anywhere, beside those of FP16; scales of the right rows."""
+    random = np.random.default_rng(seed)
+    device, memory = ReferenceDevice(config), Memory(config)
+    jobs, wanted = [], []
+    for fmt, (m, n, k) in zip((Format.INT8, Format.FP16, Format.FP8_E4M3, Format.INT8),
+                              [(1, 45, 45), (3, 9, 20), (2, 70, 33), (19, 5, 40)], strict=True):
+        x = patterns(random, m, k)
+        if fmt == Format.FP16:
+            w = patterns(random, n, k)
+            jobs.append(Job(x, (place(memory, device, w),)))
+            wanted.append(gemm(x, w, config.tile.depth, Format.FP32))
+            continue
+        values = random.standard_normal((n, k))
+        matrix = load_quantised(device, memory.place(n, k, 0, fmt=fmt), values, group)
+        jobs.append(Job(x, (matrix,)))
+        w, scales = quantise(values, fmt, group or None)
+        assert np.array_equal(scales, matrix.scales) and matrix.scale_group == group // 16
+        wanted.append(gemm(x, w, config.tile.depth, Format.FP32, weights=fmt, scales=scales,
+                           scale_group=group or None))
+    for (y,), expected in zip(Kernels(device).run(jobs), wanted, strict=True):
+        assert np.array_equal(y, expected)
+
+
+def test_scales_too_many():
+    config = BYTES.replace(input_buffer_bytes=256)
+    matrix = load_quantised(ReferenceDevice(config),
+                            Memory(config).place(1, 112, 0, fmt=Format.INT8),
+                            np.ones((1, 112)), 16)
+    with pytest.raises(CapacityError, match="K = 112 needs 14 operand lines and 4 of scales"):
+        Kernels(ReferenceDevice(config)).run([Job(np.zeros((1, 112), np.uint16), (matrix,))])

@@ -57,3 +57,25 @@ def test_full_to_the_last_word():
     with pytest.raises(CapacityError):
         memory.place(n + 1, k, 1)
     assert memory.place(n, k, 1).pieces[0].address == words
+
+
+@pytest.mark.parametrize("n", [1, 8, 9, 40])
+def test_transposed(n, seed):
+    """Columns in turn, no more in a piece than an instruction takes; back as they were put."""
+    random = np.random.default_rng(seed)
+    config = SMALL.replace(channels=2)
+    device, w = ReferenceDevice(config), random.integers(0, 1 << 16, (n, 13), np.uint16)
+    matrices = Memory(config).place_transposed(n, 13, 0)
+    assert sum(m.n for m in matrices) == n
+    first = 0
+    for matrix in matrices:
+        load(device, matrix, w[first:first + matrix.n])
+        first += matrix.n
+    first = 0
+    for matrix in matrices:
+        for piece in matrix.pieces:
+            assert piece.rows <= config.transposed_columns
+            data = device.dram(piece.channel)[piece.address * config.word_bytes:]
+            found = layout.unpack_weights(config, data, 13, piece.rows).T
+            assert np.array_equal(found, w[first + piece.first_row:][:piece.rows])
+        first += matrix.n

@@ -35,14 +35,16 @@ def test_patience(waiting):
     assert granted[waiting] == 4 and granted[0] == 4 * PATIENCE
 
 
-def test_the_first_is_not_held_up_for_nobody():
-    dut = ReadArbiter(CONFIG, lines=CONFIG.input_lines, readers=2)
+@pytest.mark.parametrize("urgent", [False, True])
+def test_the_first_is_not_held_up_for_nobody(urgent):
+    """Or, if it is urgent, for anybody."""
+    dut = ReadArbiter(CONFIG, lines=CONFIG.input_lines, readers=2, urgent=urgent)
 
     async def bench(ctx):
         ctx.set(dut.o.ready, 1)
         ctx.set(dut.i[0].enable, 1)
         for clock in range(3 * PATIENCE):
-            ctx.set(dut.i[1].enable, clock % 8 == 0)
+            ctx.set(dut.i[1].enable, urgent or clock % 8 == 0)
             assert ctx.get(dut.i[0].ready)
             await ctx.tick()
 

@@ -9,6 +9,7 @@ from amaranth.sim import Simulator
 from logicpim.rtl.control.decoder import InstructionDecoder
 from logicpim.sim.model import layout
 from logicpim.sim.model.device import check
+from logicpim.spec.config import Tile
 from logicpim.spec.isa import Buffer, Format, Instruction, Opcode, Status
 from logicpim.spec.presets import PRESETS
 
@@ -59,6 +60,9 @@ def random_instruction(rng: random.Random, config=SMALL) -> Instruction:
                            result_line=rng.choice([0, rng.randrange(128)]),
                            output_format=rng.choice([*config.output_formats, Format.BF16]),
                            scaled=int(rng.random() < 0.3), scale_line=rng.choice([0, 127, 900]),
+                           accumulate=int(rng.random() < 0.3),
+                           transpose=int(rng.random() < 0.4),
+                           scale_group=rng.choice([0, 0, 1, 2, 3, 7, 255]),
                            **common)
     line = {"result_line" if opcode == Opcode.LOAD else "source_line": rng.randrange(140)}
     return Instruction(opcode, length=rng.choice([0, 1, 7, 40, 64]),
@@ -73,11 +77,27 @@ def test_statuses_equal_the_reference(seed, config):
     words += [rng.getrandbits(256) for _ in range(20)]
     words += [Instruction(Opcode.GEMM, m=1, n=1, k=1, **{f"{which}_format": Format.FP32}).encode()
               for which in ("weight", "input")]
+    words += [Instruction(Opcode.GEMM, m=1, n=n, k=9, transpose=1).encode() for n in range(1, 16)]
     seen = decode(config, words)
     expected = [check(config, word) for word in words]
     assert [s[0] for s in seen] == expected
     assert [s[1] for s in seen] == [word >> 16 & 0xffff for word in words]
     assert set(expected) == {*Status} - {Status.DATA_ERROR}, "the stimulus must reach each status"
+
+
+def test_range_of_scales(seed):
+    """The last line that they may start at, and the next."""
+    rng, words = random.Random(seed), []
+    for _ in range(60):
+        fmt, group = rng.choice(MIXED.weight_formats), rng.randrange(4)
+        n, k = rng.randrange(1, 40), rng.randrange(1, 70)
+        lines = layout.scale_lines(MIXED, n, layout.scale_groups(MIXED, k, group, fmt))
+        words += [Instruction(Opcode.GEMM, m=1, n=n, k=k, weight_format=fmt, scaled=1,
+                              scale_group=group, scale_line=MIXED.input_lines - lines + beyond)
+                  for beyond in (0, 1)]
+    seen = [status for status, *_ in decode(MIXED, [word.encode() for word in words])]
+    assert seen == [check(MIXED, word.encode()) for word in words]
+    assert seen == [Status.OK, Status.SOURCE_RANGE] * 60
 
 
 @pytest.mark.parametrize("config", [SMALL, PRESETS["channel"]], ids=lambda c: c.name)
@@ -88,6 +108,22 @@ def test_derived_sizes(config):
     assert words == layout.weight_words(config, 29, 45)
     assert source == layout.line_count(config, 1, 45)
     assert result == layout.line_count(config, 1, 29, Format.FP32)
+
+
+def test_derived_sizes_of_transposed():
+    config = PRESETS["channel"]
+    insn = Instruction(Opcode.GEMM, m=7, n=29, k=45, transpose=1)
+    (status, _, words, source, result), = decode(config, [insn.encode()])
+    assert status == Status.OK
+    assert words == layout.weight_words(config, 45, 29)
+    assert source == layout.line_count(config, 1, 45)
+    assert result == layout.line_count(config, 1, 29)
+
+
+def test_no_transposition_where_beats_are_not_square():
+    config = SMALL.replace(tile=Tile(tokens=2, rows=4, depth=8, groups=2))
+    word = Instruction(Opcode.GEMM, m=1, n=1, k=1, transpose=1).encode()
+    assert decode(config, [word])[0][0] == check(config, word) == Status.BAD_FORMAT
 
 
 @pytest.mark.parametrize("k", [1, 16, 17, 45])

@@ -21,6 +21,8 @@ def random_operation(rng):
             "input_format": rng.choice([Format.FP16, Format.BF16]),
             "weight_format": rng.choice([Format.FP16, Format.INT8]),
             "scaled": rng.randrange(2), "scale_line": rng.randrange(20),
+            "scale_group": rng.randrange(256), "accumulate": rng.randrange(2),
+            "transpose": rng.randrange(2),
             "buffer": rng.choice(list(Buffer)), "m": rng.choice([1, 4, 5, 13]),
             "n": rng.randrange(1, 99), "k": rng.randrange(1, 99),
             "address": rng.randrange(CONFIG.dram.words), "words": rng.randrange(1, 50),
@@ -40,7 +42,7 @@ def jobs_of(op):
         return [("bundle", words),
                 (kind, {"buffer": op["buffer"], "words": op["words"], "line": line})]
     jobs = []
-    most = CONFIG.pass_tokens(op["weight_format"])
+    most = TOKENS if op["transpose"] else CONFIG.pass_tokens(op["weight_format"])
     for first in range(0, op["m"], most):
         group = first // TOKENS
         jobs += [("bundle", words), ("gemm", {
@@ -48,7 +50,8 @@ def jobs_of(op):
             "source_line": op["source_line"] + group * op["source_stride"],
             "result_line": op["result_line"] + group * op["result_stride"],
             **{name: op[name] for name in ("output_format", "input_format", "weight_format",
-                                         "scaled", "scale_line")}})]
+                                         "scaled", "scale_line", "scale_group",
+                                         "accumulate", "transpose")}})]
     return jobs
 
 

@@ -1,228 +1,27 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The GEMM module against the model: any sizes, stalls on both sides, jobs back to back."""
 
-from dataclasses import dataclass
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
-from amaranth.hdl import Elaboratable, Module
-from amaranth.lib import wiring
-from amaranth.sim import Simulator
 
-from logicpim.rtl.pim.buffer import LineBuffer
 from logicpim.rtl.pim.drain import Drain
-from logicpim.rtl.pim.gemm import GemmModule
-from logicpim.rtl.signatures import cells_per_line
 from logicpim.sim.model import layout
-from logicpim.sim.model.gemm import gemm
-from logicpim.spec.config import Config, Tile
-from logicpim.spec.dram import Organisation
+from logicpim.spec.config import Tile
 from logicpim.spec.errors import ConfigError
-from logicpim.spec.isa import BYTE_FORMATS, Format
-from logicpim.spec.presets import PRESETS, load_config
+from logicpim.spec.isa import Format
+from logicpim.spec.presets import load_config
 
-SMALL = PRESETS["small"]
-
-
-def shaped(banks=4, **tile):
-    """A small configuration with another tile."""
-    dram = Organisation(ranks=1, bank_groups=2, banks_per_group=banks, rows=64, columns=8,
-                        bundle_banks=banks)
-    return SMALL.replace(tile=Tile(**tile), dram=dram, input_buffer_bytes=1 << 13,
-                         temp_buffer_bytes=1 << 13)
-
-
-SHAPES = {
-    "one token": shaped(tokens=1, rows=4, depth=4, groups=4),
-    "one group": shaped(tokens=4, rows=2, depth=4, groups=1, banks=2),
-    "two groups": shaped(tokens=4, rows=2, depth=4, groups=2, banks=2),
-    "deep": shaped(tokens=2, rows=2, depth=8, groups=2, banks=2),
-    "tokens": shaped(tokens=16, rows=2, depth=4, groups=2, banks=2),
-}
-
-
-class Bench(Elaboratable):
-    """The module with a temp buffer behind it."""
-
-    def __init__(self, config):
-        self.gemm = GemmModule(config)
-        self.temp = LineBuffer(lines=config.temp_lines, line_bits=config.line_bits,
-                               cells=cells_per_line(config))
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.gemm, m.submodules.temp = self.gemm, self.temp
-        wiring.connect(m, self.gemm.results, self.temp.write)
-        return m
-
-
-@dataclass
-class Work:
-    """One job: what goes in, where it lies, what must come out."""
-
-    config: Config
-    x: np.ndarray
-    w: np.ndarray
-    fmt: Format
-    source: int
-    result: int
-    rng: np.random.Generator
-    inputs: Format = Format.FP16
-    weights: Format = Format.FP16
-    scales: np.ndarray | None = None
-    scale_line: int = 0
-
-    @property
-    def sizes(self):
-        return len(self.x), len(self.w), self.x.shape[1]
-
-    @property
-    def beats(self):
-        data = self.noisy(layout.pack_weights, self.w)
-        word = data.reshape(-1, self.config.tile.rows, 2, self.config.granule_bytes // 2)
-        return [int.from_bytes(beat.tobytes(), "little")
-                for beat in word.transpose(0, 2, 1, 3).reshape(-1, self.config.beat_bytes)]
-
-    def noisy(self, pack, matrix):
-        """Bytes of the matrix with anything as padding."""
-        data = pack(self.config, matrix, self.weights)
-        inside = pack(self.config, np.full_like(matrix, np.iinfo(matrix.dtype).max), self.weights)
-        return np.where(inside, data, self.rng.integers(0, 256, data.shape)).astype(np.uint8)
-
-    def place(self, source, expected):
-        """Put the operands into one image and the results into the other."""
-        size = self.config.line_bytes
-        data = self.noisy(layout.pack_operands, self.x)
-        source.reshape(-1)[self.source * size:][:len(data)] = data
-        y = gemm(self.x, self.w, self.config.tile.depth, self.fmt, inputs=self.inputs,
-                 weights=self.weights, scales=self.scales)
-        if self.scales is not None:
-            data = self.scales.astype("<u4").view(np.uint8)
-            source.reshape(-1)[self.scale_line * size:][:len(data)] = data
-        data = layout.pack_results(self.config, y, self.fmt)
-        where = layout.result_mask(self.config, *self.sizes[:2], self.fmt)
-        expected.reshape(-1)[self.result * size:][:len(data)][where] = data[where]
-
-
-def random_bits(rng, shape, fmt=Format.FP16):
-    """Mostly moderate numbers, some of any pattern."""
-    if fmt in BYTE_FORMATS:
-        bits = rng.integers(0, 256, shape).astype(np.uint8)
-        return np.where((bits & 0x7C == 0x7C) & (rng.integers(0, 30, shape) > 0), bits >> 2, bits)
-    if fmt == Format.BF16:
-        bits = rng.normal(0, 1, shape).astype(np.float32).view(np.uint32) >> 16
-        tiny = rng.integers(0, 1 << 16, shape) & 0x81FF
-        bits = np.where(rng.integers(0, 9, shape) == 0, tiny, bits)
-        return np.where(rng.integers(0, 60, shape) == 0, rng.integers(0, 1 << 16, shape),
-                        bits).astype(np.uint16)
-    bits = rng.normal(0, 1, shape).astype(np.float16).view(np.uint16)
-    return np.where(rng.integers(0, 40, shape) == 0, rng.integers(0, 1 << 16, shape),
-                    bits).astype(np.uint16)
-
-
-def jobs(rng, config, sizes):
-    """Jobs one behind the other in both buffers."""
-    source = result = 0
-    for i, (m, n, k) in enumerate(sizes):
-        inputs, weights = (Format(rng.choice(known)) for known in (
-            config.input_formats, config.weight_formats))
-        fmt = config.output_formats[i % len(config.output_formats)]
-        m = min(m, config.pass_tokens(weights))
-        work = Work(config, random_bits(rng, (m, k), inputs), random_bits(rng, (n, k), weights),
-                    fmt, source, result, rng, inputs, weights)
-        source += layout.operand_lines(config, m, k, weights)
-        if config.has_bytes and i % 3 != 1:
-            work.scales = rng.normal(0, 1, n).astype(np.float32).view(np.uint32)
-            if i % 2:
-                work.scales = rng.integers(0, 1 << 32, n).astype(np.uint32)
-            work.scale_line = source
-            source += layout.scale_lines(config, n)
-        result += layout.line_count(config, m, n, fmt)
-        assert source <= config.input_lines and result <= config.temp_lines
-        yield work
-
-
-def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
-    """Run the jobs; returns events by name and clock of each ``done``."""
-    bench = Bench(config)
-    dut = bench.gemm
-    source = rng.integers(0, 256, (config.input_lines, config.line_bytes)).astype(np.uint8)
-    expected = np.zeros((config.temp_lines, config.line_bytes), np.uint8)
-    for work in works:
-        work.place(source, expected)
-    lines = [int.from_bytes(line.tobytes(), "little") for line in source]
-    beats = [beat for work in works for beat in work.beats]
-    queue = list(works)
-    events = {"active": [], "stall_output": [], "stall_weights": []}
-    done = []
-    # By line and cell: how often written, and how often that is right.
-    cells = cells_per_line(config)
-    written, due = (np.zeros((config.temp_lines, cells), int) for _ in range(2))
-    for work in works:
-        mask = layout.result_mask(config, *work.sizes[:2], work.fmt)
-        mask = mask.reshape(-1, cells, 2 * config.tile.rows)
-        due[work.result:][:len(mask)] += mask.any(axis=2)
-
-    async def drive(ctx):
-        offered_job = offered_beat = False
-        data = None
-        for clock in range(100_000):
-            ready = rng.random() >= read_stall
-            ctx.set(dut.operands.ready, ready)
-            noise = int.from_bytes(rng.bytes(config.line_bytes), "little")
-            ctx.set(dut.operands.data, noise if data is None else data)
-            offered_job = bool(queue) and (offered_job or rng.random() >= job_stall)
-            offered_beat = bool(beats) and (offered_beat or rng.random() >= beat_stall)
-            ctx.set(dut.job.valid, offered_job)
-            ctx.set(dut.beats.valid, offered_beat)
-            if offered_job:
-                m, n, k = queue[0].sizes
-                ctx.set(dut.job.payload, {
-                    "tokens": m, "n": n, "k": k, "source_line": queue[0].source,
-                    "result_line": queue[0].result, "output_format": queue[0].fmt,
-                    "input_format": queue[0].inputs, "weight_format": queue[0].weights,
-                    "scaled": queue[0].scales is not None, "scale_line": queue[0].scale_line})
-            ctx.set(dut.beats.payload, beats[0] if offered_beat else 0)
-
-            read = ready and ctx.get(dut.operands.enable)
-            data = lines[ctx.get(dut.operands.address)] if read else None
-            if offered_job and ctx.get(dut.job.ready):
-                queue.pop(0)
-                offered_job = False
-            if offered_beat and ctx.get(dut.beats.ready):
-                beats.pop(0)
-                offered_beat = False
-            raised = [name for name in events if ctx.get(getattr(dut.events, name))]
-            assert len(raised) <= 1
-            for name in raised:
-                events[name].append(clock)
-            if ctx.get(dut.done):
-                done.append(clock)
-            if enable := ctx.get(dut.results.enable):
-                written[ctx.get(dut.results.address)] += [enable >> c & 1 for c in range(cells)]
-            await ctx.tick()
-            if len(done) == len(works) and not ctx.get(dut.busy):
-                break
-        assert len(done) == len(works) and not beats and not queue
-        assert (written == due).all()
-        for line, content in enumerate(expected):
-            ctx.set(bench.temp.read.address, line)
-            ctx.set(bench.temp.read.enable, 1)
-            await ctx.tick()
-            found = ctx.get(bench.temp.read.data).to_bytes(config.line_bytes, "little")
-            assert found == content.tobytes(), f"line {line}"
-
-    simulator = Simulator(bench)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(drive)
-    simulator.run()
-    return events, done
-
-
-def random_sizes(rng, config, count):
-    most = config.tile.max_tokens
-    return [(int(rng.integers(1, most + 1)), int(rng.integers(1, 14)), int(rng.integers(1, 36)))
-            for _ in range(count)]
+_location = importlib.util.spec_from_file_location(
+    "gemm_bench", Path(__file__).with_name("gemm_bench.py"))
+bench = importlib.util.module_from_spec(_location)
+_location.loader.exec_module(bench)
+MIXED, SHAPES, SMALL, Work = bench.MIXED, bench.SHAPES, bench.SMALL, bench.Work
+jobs, random_bits, random_scales, random_sizes = (
+    bench.jobs, bench.random_bits, bench.random_scales, bench.random_sizes)
+run, shaped = bench.run, bench.shaped
 
 
 @pytest.mark.parametrize("stalls", [{}, {"beat_stall": 0.4}, {"read_stall": 0.4},
@@ -279,11 +78,6 @@ def test_waits_for_weights(seed):
     assert between <= set(stalled), "a step waits for its weights alone"
 
 
-MIXED = SMALL.replace(formats=("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8"),
-                      tile=Tile(tokens=4, rows=4, depth=4, groups=2),
-                      input_buffer_bytes=1 << 13, temp_buffer_bytes=1 << 13)
-
-
 UNEVEN = {"beat_stall": 0.2, "read_stall": 0.2, "job_stall": 0.5}
 
 
@@ -308,16 +102,23 @@ def test_bytes_of_any_tile(seed, tokens, m):
     run(rng, config, list(jobs(rng, config, sizes)))
 
 
-@pytest.mark.parametrize("m", [1, 2])
-def test_bytes_deliver_their_bandwidth(seed, m):
-    """A beat of weights a clock, and a clock more for each row block."""
+@pytest.mark.parametrize("m, group", [(1, None), (2, 4), (1, 2), (3, 4)])
+def test_bytes_deliver_their_bandwidth(seed, m, group):
+    """A beat a clock; if reshaped, a clock more for each line of scales behind the first."""
     rng = np.random.default_rng(seed)
     config = MIXED.replace(formats=("fp16", "int8"))
-    x, w = random_bits(rng, (m, 320), Format.FP16), random_bits(rng, (12, 320), Format.INT8)
-    events, _ = run(rng, config, [Work(config, x, w, Format.FP32, 0, 0, rng, weights=Format.INT8)])
-    active, beats = events["active"], 2 * 320 // (2 * config.granule_elements) * 3
-    assert len(active) == beats
-    assert active[-1] - active[0] == beats + 2 - 1
+    x, w = random_bits(rng, (m, 160), Format.FP16), random_bits(rng, (12, 160), Format.INT8)
+    work, lines = Work(config, x, w, Format.FP32, 0, 0, rng, weights=Format.INT8), 0
+    if group:
+        groups = layout.scale_groups(config, 160, group, Format.INT8)
+        work.scales, lines = random_scales(rng, (12, groups), 0), layout.scale_lines(
+            config, 12, groups)
+        work.scale_group, work.scale_line = group, 100
+    events, _ = run(rng, config, [work])
+    active, beats = events["active"], 2 * 160 // (2 * config.granule_elements) * 3
+    reshaped = m <= config.tile.tokens // 2
+    assert len(active) == beats * (1 if reshaped else 2)
+    assert active[-1] - active[0] == len(active) - 1 + (max(0, lines - 1) if reshaped else 0)
 
 
 OPERATIONS_A_BYTE = [1, 2, 4, 8, *(pytest.param(n, marks=pytest.mark.full) for n in (16, 32))]

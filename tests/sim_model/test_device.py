@@ -70,7 +70,6 @@ REFUSED = [
     (Status.BAD_OPCODE, (1 << 256) - 1),
     (Status.BAD_RESERVED, Instruction(Opcode.FENCE, m=1)),
     (Status.BAD_RESERVED, Instruction(Opcode.FENCE).encode() | 1 << 255),
-    (Status.BAD_RESERVED, gemm_insn(length=1 << 31)),
     (Status.BAD_RESERVED, gemm_insn(buffer=Buffer.TEMP)),
     (Status.BAD_RESERVED, gemm_insn().encode() | 1 << 8),
     (Status.BAD_RESERVED, move_insn(Opcode.LOAD, source_line=1)),
@@ -84,6 +83,9 @@ REFUSED = [
     (Status.BAD_FORMAT, move_insn(Opcode.LOAD, interleave=3, length=0)),
     (Status.BAD_RESERVED, Instruction(Opcode.FENCE, interleave=1)),
     (Status.BAD_FORMAT, gemm_insn(scaled=1)),
+    (Status.BAD_FORMAT, gemm_insn(scale_group=1)),
+    (Status.BAD_FORMAT, gemm_insn(accumulate=1)),
+    (Status.BAD_FORMAT, gemm_insn(scale_group=255, scaled=1)),
     (Status.ZERO_SIZE, gemm_insn(m=0)),
     (Status.ZERO_SIZE, gemm_insn(n=0)),
     (Status.ZERO_SIZE, gemm_insn(k=0, address=MOST["address"])),
@@ -107,6 +109,9 @@ REFUSED = [
     (Status.RESULT_RANGE, gemm_insn(result_line=LINES - 1)),
     (Status.RESULT_RANGE, gemm_insn(result_line=LINES - 3, output_format=Format.FP32)),
     (Status.RESULT_RANGE, move_insn(Opcode.LOAD, result_line=LINES - 5)),
+    (Status.DRAM_RANGE, gemm_insn(transpose=1, address=WORDS - 2, k=9)),
+    (Status.RESULT_RANGE, gemm_insn(transpose=1, n=9, result_line=LINES - 1)),
+    (Status.TOO_WIDE, gemm_insn(transpose=1, n=9)),
     (Status.RESULT_RANGE, move_insn(Opcode.LOAD, result_line=LINES, buffer=Buffer.TEMP)),
 ]
 
@@ -121,6 +126,8 @@ ALLOWED = [
     gemm_insn(result_line=LINES - 2),
     gemm_insn(result_line=LINES - 4, output_format=Format.FP32),
     gemm_insn(m=2 * LINES, k=8, n=8),
+    gemm_insn(accumulate=1, output_format=Format.FP32),
+    gemm_insn(transpose=1, n=8, address=WORDS - 3),
     move_insn(Opcode.LOAD, address=WORDS - 3, result_line=LINES - 6),
     move_insn(Opcode.STORE, address=ORG.words - 3, source_line=LINES - 6, buffer=Buffer.TEMP),
 ]

@@ -157,3 +157,27 @@ def test_a_subnormal_that_leads_its_beat_needs_the_wider_bound():
     sizes = [abs(a * b) for a, b in zip(*values, strict=True)]
     narrow = 3 * V / (1 - 3 * V) * sum(sizes) + 7 * max(sizes) / (1 << 26)
     assert narrow < error <= bound
+
+
+@pytest.mark.parametrize("group", [32, 128, 1000])
+@pytest.mark.parametrize("temper", ["normal", "near"])
+def test_scaled_groups(stimulus, temper, group):
+    """INT8 weights: the sums of the groups have eight lanes; then G roundings at most."""
+    rng, depth, k = stimulus.rng, 8, 1000
+    groups = -(-k // group)
+    x, w = stimulus.bits(k, temper), rng.integers(-128, 128, k).astype(np.int8)
+    scales = rng.normal(size=groups).astype(np.float32)
+    exact = bound = 0
+    products = [Fraction(float(a)) * int(b) for a, b in zip(x.view(np.float16), w, strict=True)]
+    h = groups * V / (1 - groups * V)
+    for g, scale in enumerate(Fraction(float(s)) for s in scales):
+        part = products[g * group:(g + 1) * group]
+        beats = [[abs(p) for p in part[i:i + depth]] for i in range(0, len(part), depth)]
+        roundings = (-(-len(beats) // 8) + 3) * V
+        inner = (roundings / (1 - roundings) * sum(map(abs, part))
+                 + (depth - 1) * sum(max(beat) for beat in beats) / (1 << 26))
+        exact += scale * sum(part)
+        bound += abs(scale) * ((1 + h) * inner + h * abs(sum(part)))
+    got = gemm(x[None], w.view(np.uint8)[None], depth, Format.FP32, weights=Format.INT8,
+               scales=scales.view(np.uint32)[None], scale_group=group)
+    assert abs(Fraction(float(got.view(np.float32)[0, 0])) - exact) <= bound

@@ -152,3 +152,78 @@ def test_bytes_need_two_groups():
     assert config.formats == ("fp16", "int8") and config.pass_tokens(Format.INT8) == 16
     with pytest.raises(ConfigError, match="tile.groups"):
         config.replace(tile=Tile(groups=1))
+
+
+def scaled_by_prose(x, w, scales, group, weights):
+    """Binary32 bits by the text: each group alone, times its scale, added in order."""
+    total = None
+    for g, first in enumerate(range(0, x.shape[1], group)):
+        part = slice(first, first + group)
+        partial = gemm(x[:, part], w[:, part], 8, Format.FP32, weights=weights)
+        with np.errstate(all="ignore"):
+            product = partial.view(np.float32) * scales.view(np.float32)[:, g]
+            total = product if total is None else total + product
+    return np.where(np.isnan(total), np.uint32(0x7FC00000), total.view(np.uint32))
+
+
+@pytest.mark.parametrize("weights", WEIGHT_FORMATS)
+def test_scales_of_groups(seed, weights):
+    rng = np.random.default_rng(seed)
+    for k, group in ((1, 32), (96, 32), (100, 32), (70, 64), (65, 65)):
+        x, w = random_bits(rng, (3, k), Format.FP16), random_bits(rng, (5, k), weights)
+        scales = rng.normal(size=(5, -(-k // group))).astype(np.float32).view(np.uint32)
+        scales = np.where(rng.random(scales.shape) < 0.2, rng.choice(
+            [0, 1 << 31, 0x7F800000, 0x7FC12345], scales.shape), scales).astype(np.uint32)
+        expected = scaled_by_prose(x, w, scales, group, weights)
+        for output, narrow in ((Format.FP32, lambda y: y), (Format.FP16, rule.fp32_to_fp16)):
+            got = gemm(x, w, 8, output, weights=weights, scales=scales, scale_group=group)
+            assert (got == narrow(expected)).all()
+
+
+def test_zeros_of_scaled_groups():
+    """-0 stays where every product is -0, and is lost where one is +0."""
+    x, one = np.full((1, 64), 0x3C00, np.uint16), np.ones((1, 64), np.uint8)
+    for scales, expected in (([1 << 31, 1 << 31], 1 << 31), ([1 << 31, 0], 0), ([0, 1 << 31], 0)):
+        got = gemm(x, one, 8, Format.FP32, weights=Format.INT8, scale_group=32,
+                   scales=np.array([scales], np.uint32))
+        assert got == expected
+    row = gemm(x, one, 8, Format.FP32, weights=Format.INT8, scales=np.array([1 << 31], np.uint32))
+    assert row == 1 << 31
+
+
+def test_one_scale_each():
+    x, w = np.zeros((1, 64), np.uint16), np.zeros((2, 64), np.uint8)
+    with pytest.raises(ValueError, match="3 scales a row for 64 elements in groups of 32"):
+        gemm(x, w, 8, weights=Format.INT8, scales=np.zeros((2, 3), np.uint32), scale_group=32)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_layout_of_scales(seed, groups):
+    config, rng = PRESETS["channel"], np.random.default_rng(seed)
+    scales = rng.integers(0, 1 << 32, (13, groups)).astype(np.uint32)
+    data = layout.pack_scales(config, scales)
+    assert layout.scale_lines(config, 13, groups) == -(-data.size // config.line_bytes)
+    assert (layout.unpack_scales(config, data, 13, groups) == scales).all()
+    n, g = int(rng.integers(13)), int(rng.integers(groups))
+    assert data.view("<u4")[(n // 8 * groups + g) * 8 + n % 8] == scales[n, g]
+    assert layout.scale_groups(config, 129, 2, Format.INT8) == 3
+    assert layout.scale_elements(config, 4, Format.INT8) == 128
+
+
+def test_added_to_what_lies_there(seed):
+    """The sum to it, or the first product to it and then the others."""
+    rng = np.random.default_rng(seed)
+    x, w = random_bits(rng, (4, 70), Format.FP16), random_bits(rng, (6, 70), Format.INT8)
+    prior = rng.normal(size=(4, 6)).astype(np.float32).view(np.uint32)
+    plain = gemm(x, w, 8, Format.FP32, weights=Format.INT8)
+    got = gemm(x, w, 8, Format.FP32, weights=Format.INT8, prior=prior)
+    assert (got == rule.fp32_add(prior, plain)).all()
+    scales, total = rng.normal(size=(6, 3)).astype(np.float32).view(np.uint32), prior
+    for g, first in enumerate((0, 32, 64)):
+        part = slice(first, first + 32)
+        sums = gemm(x[:, part], w[:, part], 8, Format.FP32, weights=Format.INT8)
+        product = rule.fp32_multiply(sums, scales[None, :, g])
+        total = rule.fp32_add(total, product)
+    got = gemm(x, w, 8, Format.FP32, weights=Format.INT8, prior=prior, scales=scales,
+               scale_group=32)
+    assert (got == total).all()

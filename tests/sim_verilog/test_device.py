@@ -25,6 +25,14 @@ def programs(config, random):
         gemm(7, 6, 9, address=1023),  # runs past the end: refused
         Instruction(Opcode.LOAD, address=100, length=5, buffer=Buffer.TEMP, result_line=60),
         gemm(5, 12, 16, address=512, result_line=20),
+        gemm(6, 10, 20, address=77, result_line=20, output_format=Format.FP32, accumulate=1),
+        gemm(1, 3, 5, address=80, result_line=20, output_format=Format.FP32, accumulate=1),
+        gemm(1, 3, 5, address=90, result_line=20, output_format=Format.FP32, accumulate=1),
+        gemm(2, 3, 5, address=99, result_line=21, accumulate=1),  # FP16 results: refused
+        gemm(5, 8, 21, address=130, result_line=30, transpose=1),
+        gemm(1, 3, 7, address=9, result_line=32, transpose=1, accumulate=1,
+             output_format=Format.FP32),
+        gemm(1, 9, 7, address=9, transpose=1),  # too many columns: refused
         Instruction(Opcode.STORE, address=300, length=7, source_line=2),
         Instruction(Opcode.STORE, address=700, length=20, buffer=Buffer.TEMP),
         0xFF,

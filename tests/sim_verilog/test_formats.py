@@ -99,25 +99,28 @@ def test_any_patterns(device, seed, inputs, weights, rounds):
 
 @pytest.mark.parametrize("weights", WEIGHT_FORMATS)
 def test_scales(device, seed, weights):
-    """GEMMs behind each other, with and without scales, against the reference device."""
+    """GEMMs behind each other, scales for rows, for groups, none; equal to the reference."""
     rng = np.random.default_rng(seed)
     golden, programs = ReferenceDevice(CONFIG), []
     lines = rng.integers(0, 256, (CONFIG.input_lines, CONFIG.line_bytes)).astype(np.uint8)
-    scales = rng.normal(0, 1, (4, CONFIG.line_bytes // 4)).astype("<f4")
-    lines[-4:] = scales.view(np.uint8)
+    scales = rng.normal(0, 1, (20, CONFIG.line_bytes // 4)).astype("<f4")
+    lines[-20:] = scales.view(np.uint8)
     for target in (device, golden):
         data = np.random.default_rng(seed).integers(0, 256, 1 << 14).astype(np.uint8)
         target.dram(0)[:data.size] = data
         target.write_buffer(0, Buffer.INPUT, 0, lines)
-    for index in range(12):
+        target.write_buffer(0, Buffer.TEMP, 0, np.resize(lines, (340, CONFIG.line_bytes)))
+    for index in range(16):
+        scaled = int(rng.integers(4) > 0)
         programs.append(Instruction(
             Opcode.GEMM, tag=index, weight_format=weights, output_format=Format.FP32,
-            m=int(rng.integers(1, 20)), n=int(rng.integers(1, 40)), k=int(rng.integers(1, 30)),
-            address=int(rng.integers(9)), scaled=int(rng.integers(4) > 0),
-            scale_line=CONFIG.input_lines - 4, result_line=20 * index))
+            m=int(rng.integers(1, 20)), n=int(rng.integers(1, 40)), k=int(rng.integers(1, 200)),
+            address=int(rng.integers(9)), scaled=scaled, accumulate=int(rng.integers(3) == 0),
+            scale_group=scaled * int(rng.choice([0, 1, 1, 2, 4])),
+            scale_line=CONFIG.input_lines - 20, result_line=20 * rng.integers(index + 1)))
     done = [target.execute({0: programs}) for target in (device, golden)]
     assert done[0] == done[1] and all(d.status == Status.OK for d in done[0][0])
-    size = CONFIG.line_bytes * 20 * 12
+    size = CONFIG.line_bytes * 20 * 16
     y = [target.read_buffer(0, Buffer.TEMP, 0, size) for target in (device, golden)]
     written = y[1].reshape(-1, 4).any(axis=1)
     assert (y[0].reshape(-1, 4)[written] == y[1].reshape(-1, 4)[written]).all()
