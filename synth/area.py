@@ -14,6 +14,9 @@ UM2_PER_BIT = 0.042
 SOURCE = ("estimate: ASAP7's six-transistor bit cell of 0.0292 um2 at an array efficiency of 70 %; "
           "8 KB are 2,750 um2")
 
+SIZED_FOR = 0.9
+"""Part of a clock that gates are sized for: the rest is a flip-flop's own."""
+
 # Says where something was, and is none.
 _NOTES = {"$scopeinfo"}
 _KEPT_MEMORY = {"$mem_v2", "$mem"}
@@ -117,12 +120,11 @@ def measure(choice: Choice, library: Library, um2_per_bit: float = UM2_PER_BIT,
     ToolError
         If the synthesis fails, a cell is unknown, or flip-flops vanish.
     """
-    parts = units(choice.make, choice.name)
+    parts = units(choice.make, choice.name, choice.whole)
     found, bits = {}, {}
     for number, unit in enumerate(parts, 1):
         note(f"synthesising {unit.name} ({number} of {len(parts)})")
-        # Sized for nine tenths of the clock: the rest is a flip-flop's own.
-        modules = synthesise(unit, library, 0.9e12 / choice.config.clock_hz)
+        modules = synthesise(unit, library, SIZED_FOR * 1e12 / choice.config.clock_hz)
         sequential = sum(number for kinds in modules.values() for kind, number in kinds.items()
                          if kind in library.states)
         if unit.registers and not sequential:

@@ -67,6 +67,8 @@ opt_clean
 abc {gates} {unused} -script {abc}
 opt_clean
 tee -q -o stat.json stat -json
+splitnets
+opt_clean -purge
 write_verilog -noattr -noexpr netlist.v
 """
 

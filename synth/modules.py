@@ -31,6 +31,7 @@ _PLACES = {
 }
 _PLAIN = {"fp32_adder", "fp32_scaler", "activation_lane", "softmax_lane"}
 _WIDE = {"processing_unit", "operand_bank"}
+_WHOLE = _PLAIN | _WIDE | {"lane_reducer"}
 _MACS = {"channel", "gemm", "tile"}
 
 NAMES = tuple(_PLACES)
@@ -46,11 +47,14 @@ class Choice:
     config : Config
     macs : int
         Multipliers that add: 0 where a module has none.
+    whole : bool
+        It is one of the shared modules: synthesised without hierarchy, as it is elsewhere.
     """
 
     name: str
     config: Config
     macs: int
+    whole: bool = False
 
     def make(self):
         """A new component."""
@@ -73,4 +77,4 @@ def choose(config: Config, name: str) -> Choice:
         raise ConfigError(f"unknown module {name!r}; known are {', '.join(NAMES)}")
     tile = config.tile
     macs = tile.macs if name in _MACS else tile.depth if name == "processing_unit" else 0
-    return Choice(name, config, macs)
+    return Choice(name, config, macs, name in _WHOLE)

@@ -43,7 +43,7 @@ class Unit:
     registers: bool
 
 
-def units(make, name: str) -> list[Unit]:
+def units(make, name: str, whole: bool = False) -> list[Unit]:
     """The units of a component, the top's last.
 
     Parameters
@@ -52,12 +52,14 @@ def units(make, name: str) -> list[Unit]:
         Makes the component.
     name : str
         What its module is called.
+    whole : bool
+        Dissolve the sub-modules of the top too.
     """
     with sharing("") as registry:
         top = to_rtlil(make(), name)
     texts = {**registry.modules, name: top}
     ports = {unit: _stub(text, unit) for unit, text in texts.items()}
-    return [_unit(unit, text, ports, whole=unit != name) for unit, text in texts.items()]
+    return [_unit(unit, text, ports, whole or unit != name) for unit, text in texts.items()]
 
 
 def _stub(text: str, name: str) -> str:

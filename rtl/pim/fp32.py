@@ -52,11 +52,12 @@ class Adder(wiring.Component):
         total = Signal(28)
         m.d.comb += total.eq(Cat(Const(0, 3), big)
                              + (Cat(aligned, Const(0, 1)) ^ subtract.replicate(28)) + subtract)
-        total, zeros, exponent, sign, subtract, special, nan = pipe.cut(
+        total, zeros, least, exponent, sign, subtract, special, nan = pipe.cut(
             "add", total=total, zeros=self._zeros(m, big, small, shift, exponent, subtract),
-            exponent=exponent, sign=sign, subtract=subtract, special=special, nan=nan)
-        m.d.comb += self.o.eq(self._round(m, total, zeros, exponent, sign, subtract, special,
-                                          nan))
+            least=Cat(exponent == 0, exponent == 1), exponent=exponent, sign=sign,
+            subtract=subtract, special=special, nan=nan)
+        m.d.comb += self.o.eq(self._round(m, total, zeros, least, exponent, sign, subtract,
+                                          special, nan))
         return m
 
     def _order(self, m):
@@ -88,12 +89,12 @@ class Adder(wiring.Component):
         ]
         return leading_zeros(m, stop) & near.replicate(5)
 
-    def _round(self, m, total, zeros, exponent, sign, subtract, special, nan):
+    def _round(self, m, total, zeros, least, exponent, sign, subtract, special, nan):
         # With its leading one at bit 27 the sum has exponent + 1: shifted by no more than that.
         none, one, exact = Signal(), Signal(), Signal()
         kept, shifted, by = Signal(28), Signal(28), Signal(5)
         m.d.comb += [
-            none.eq(total[27] | (exponent == 0)), one.eq(total[26] | (exponent == 1)),
+            none.eq(total[27] | least[0]), one.eq(total[26] | least[1]),
             exact.eq(zeros > 2),
             by.eq(Mux(exact, zeros, Mux(none, 0, Mux(one, 1, 2)))),
             kept.eq(Mux(none, total, Mux(one, total << 1, total << 2))),

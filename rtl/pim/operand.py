@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from logicpim.rtl.pim.delay import Delay
-from logicpim.rtl.pim.pipeline import normalise
+from logicpim.rtl.pim.pipeline import leading_zeros, normalise
 from logicpim.spec.config import Config
 from logicpim.spec.isa import BYTE_FORMATS, Format
 
@@ -37,27 +37,41 @@ class Operand(data.Struct):
 class HalfDecoder(wiring.Component):
     """Decodes an FP16 number; subnormals come out normalised. Combinational.
 
+    Parameters
+    ----------
+    base : int
+        What ``exponent`` counts from.
+
     Members
     -------
     half : In, FP16
     o : Out, :class:`Operand`
+    exponent : Out, that of ``o``, less ``base``, of a finite number that is not zero
+    special, nonzero : Out, it is infinite or NaN; it is not zero
     """
 
-    half: In(16)
-    o: Out(Operand)
+    def __init__(self, base: int = 0):
+        self.base = base
+        super().__init__({"half": In(16), "o": Out(Operand), "exponent": Out(8),
+                          "special": Out(1), "nonzero": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
         fraction, exponent = self.half[:10], self.half[10:15]
-        subnormal = Signal()
-        m.d.comb += subnormal.eq(exponent == 0)
-        significand, shift = normalise(m, Cat(fraction, ~subnormal), (8, 4, 2, 1))
-        biased = Cat(exponent[0] | subnormal, exponent[1:]) + (127 - 15)
+        subnormal, shift = Signal(), Signal(4)
+        value = Cat(fraction, ~subnormal)
+        bias = 127 - 15 - self.base
+        # Only subnormals are shifted.
+        finite = Mux(subnormal, bias + 1 - shift, exponent + bias)
         m.d.comb += [
+            subnormal.eq(exponent == 0),
+            shift.eq(leading_zeros(m, value)),
+            self.exponent.eq(finite),
+            self.special.eq(exponent.all()), self.nonzero.eq(~subnormal | fraction.any()),
             self.o.sign.eq(self.half[15]),
-            self.o.significand.eq(significand),
-            self.o.exponent.eq(Mux(exponent == 31, SPECIAL,
-                                   Mux(significand[-1], biased - shift, 0))),
+            self.o.significand.eq(value << shift),
+            self.o.exponent.eq(Mux(self.special, SPECIAL,
+                                   Mux(self.nonzero, finite + self.base, 0))),
         ]
         return m
 
@@ -201,18 +215,19 @@ class OperandBank(wiring.Component):
         later = Delay(m)
         flags = {name: Signal(self.depth, name=name) for name in ("sign", "infinite", "nan")}
         for i in range(self.depth):
-            operand, nonzero = self._decode(
-                m, i, Mux(self.mask[i], self.halves.word_select(i, 16), 0))
-            special, round_ = operand.exponent == SPECIAL, operand.significand[:-1] == 0
-            exponent = Mux(nonzero, operand.exponent - (self.exponents[0] - 1), 0)
+            here = self.mask[i]
+            operand, exponent, special, nonzero = self._decode(m, i, self.halves.word_select(i, 16))
+            whole = operand.significand[:-1] == 0
+            significand = later.name(f"significand_{i}", Mux(here, operand.significand, 0))
             m.d.comb += [
-                self.o.exponent[i].eq(later.register(f"exponent_{i}", exponent,
+                self.o.exponent[i].eq(later.register(f"exponent_{i}",
+                                                     Mux(here & nonzero, exponent, 0),
                                                      len(self.o.exponent[i]))),
-                self.o.nonzero[i].eq(later.register(f"nonzero_{i}", nonzero)),
-                flags["infinite"][i].eq(special & round_), flags["nan"][i].eq(special & ~round_),
-                flags["sign"][i].eq(operand.sign),
-                self.o.significand[i].eq(later(later.name(f"significand_{i}",
-                                                          operand.significand), 1 + SKEW)),
+                self.o.nonzero[i].eq(later.register(f"nonzero_{i}", here & nonzero)),
+                flags["infinite"][i].eq(here & special & whole),
+                flags["nan"][i].eq(here & special & ~whole),
+                flags["sign"][i].eq(here & operand.sign),
+                self.o.significand[i].eq(later(significand, 1 + SKEW)),
             ]
         nan = later.register("any_nan", later(flags["nan"], 1).any())
         zero = later.register("zero", ~self.o.nonzero)
@@ -224,13 +239,17 @@ class OperandBank(wiring.Component):
         return m
 
     def _decode(self, m, i, half):
-        """(operand, whether it is not zero)."""
-        m.submodules[f"decoder_{i}"] = decoder = HalfDecoder()
+        """(operand, exponent for the vector, whether it is infinite or NaN, whether not zero)."""
+        m.submodules[f"decoder_{i}"] = decoder = HalfDecoder(self.exponents[0] - 1)
         m.d.comb += decoder.half.eq(half)
+        plain = decoder.o, decoder.exponent, decoder.special, decoder.nonzero
         if self.exponents != BF16_EXPONENTS:
-            return decoder.o, decoder.o.significand[-1]
+            return plain
         m.submodules[f"brain_decoder_{i}"] = brain = BrainDecoder()
         operand = Signal(Operand, name=f"operand_{i}")
         m.d.comb += [brain.brain.eq(half),
                      operand.eq(Mux(self.brain, brain.o, decoder.o))]
-        return operand, operand.significand.any()
+        special, nonzero = half[7:15].all(), half[:15].any()
+        return (operand, Mux(self.brain, brain.o.exponent, decoder.exponent),
+                Mux(self.brain, special, decoder.special),
+                Mux(self.brain, nonzero, decoder.nonzero))

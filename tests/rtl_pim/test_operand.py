@@ -105,6 +105,7 @@ def test_bank(seed):
     halves = rng.integers(0, 1 << 16, (200, 4))
     halves[:100] &= np.where(rng.integers(0, 2, (100, 4)), 0x83FF, 0xFFFF)
     halves[50:150] |= np.where(rng.integers(0, 2, (100, 4)), 0x7C00, 0)
+    halves[100:150] &= np.where(rng.integers(0, 2, (50, 4)), 0xFC00, 0xFFFF)
     masks = rng.integers(0, 16, 200)
 
     async def bench(ctx):
