@@ -222,7 +222,8 @@ def account(config: Config, model: ModelConfig, *, stacks: int = 1, sequences: i
     sequences, context : int
         Sequences that decode, and the tokens of each.
     prefills, lin : int
-        Sequences in prefill, and the tokens of each.
+        Sequences in prefill, and the tokens of each. An encoder has read so many tokens for every
+        sequence: their keys and values are kept for attention over it, in blocks of their own.
 
     Returns
     -------
@@ -231,8 +232,6 @@ def account(config: Config, model: ModelConfig, *, stacks: int = 1, sequences: i
 
     Raises CapacityError, in one line with what would be needed, where they do not fit.
     """
-    if model.encoder:
-        raise CapacityError("models with an encoder have no account of their memory yet")
     channels, dram = config.channels * stacks, config.dram
     blocks = Blocks(config, model)
     words = {"experts": expert_words(config, model, stacks)}
@@ -242,11 +241,14 @@ def account(config: Config, model: ModelConfig, *, stacks: int = 1, sequences: i
     spread = each + (np.arange(channels * dram.bundles) < more)
     words["xPU weights"] = spread.reshape(dram.bundles, channels).T
     spaces = KvSpaces(config, model, channels=channels)
-    for kind, count, tokens in (("KV cache", sequences, context), ("prefill", prefills, lin)):
+    read = blocks.count(lin) if model.encoder else 0
+    for kind, count, each in (
+            ("KV cache", sequences, blocks.count(context) + read),
+            ("prefill", prefills, blocks.count(1) + read if read else blocks.count(lin))):
         words[kind] = np.zeros((channels, dram.bundles), np.int64)
         at = np.ix_(np.arange(count), np.arange(blocks.layers), np.arange(blocks.heads))
         pools = spaces.pool(*at, kind == "prefill")
-        np.add.at(words[kind], pools, blocks.count(tokens) * blocks.rows * dram.columns)
+        np.add.at(words[kind], pools, each * blocks.rows * dram.columns)
     attention = model.blocks[-1].attention
     queries = 2 * prefills * lin * attention.heads * attention.head_dim
     words["prefill"][:, spaces.prefill_space] += -(-queries // (config.word_bytes * channels))

@@ -74,8 +74,16 @@ def test_does_not_fit():
     assert account(PAPER, preset("mixtral-8x7b"), stacks=6)["free"].min() >= 0
     with pytest.raises(CapacityError, match="KV cache .*shorter context"):
         account(PAPER, preset("llama3-8b"), stacks=2, sequences=64, context=8192)
-    with pytest.raises(CapacityError, match="encoder"):
-        account(PAPER, preset("switch-base-128"))
+
+
+def test_encoder():
+    """What the encoder read is kept beside what the decoder has made."""
+    model = preset("switch-base-128")
+    found = account(PAPER, model, stacks=2, sequences=5, context=64, lin=192)
+    # 64 elements are 4 granules: 64 tokens a block of 2 rows.
+    assert Blocks(PAPER, model).tokens == 64
+    assert found["KV cache"].sum() == 5 * (64 + 192) * 12 * 2 * 768 * 2
+    assert found["experts"].sum() == 2 * 12 * 128 * 2 * 768 * 3072
 
 
 def rows_of(spaces, sequence):
