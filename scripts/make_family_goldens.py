@@ -44,12 +44,12 @@ MLA = {"hidden_size": 50, "intermediate_size": 61, "moe_intermediate_size": 23,
        "kv_lora_rank": 18, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 9,
        "first_k_dense_replace": 1, "vocab_size": 113, "max_position_embeddings": 96}
 OSS = {**GQA, **MOE, "hidden_size": 46, "sliding_window": 6,
-       "rope_parameters": {**YARN, "truncate": False}}
+       "rope_parameters": {**YARN, "original_max_position_embeddings": 64, "truncate": False}}
 # Name of the folder: class, dtype, what differs from the class's own configuration.
 FAMILIES = {
     "llama": ("Llama", "float16", {**GQA, "rope_parameters": {
         "rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0, "original_max_position_embeddings": 24}}),
+        "high_freq_factor": 2.0, "original_max_position_embeddings": 24}}),
     "llama-linear": ("Llama", "bfloat16", {
         **GQA, "num_key_value_heads": 6, "attention_bias": True, "mlp_bias": True,
         "rope_parameters": {"rope_type": "linear", "rope_theta": 300.0, "factor": 3.0}}),

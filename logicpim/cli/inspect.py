@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from ..driver.spaces import account
 from ..llm.checkpoint import Checkpoint, has_tensors
 from ..llm.config import load_config
 from ..llm.graph import ELEMENT_BYTES, STORED_BITS, Batch, Operation, operations
@@ -10,6 +11,7 @@ from ..llm.kinds import ModelConfig
 from ..llm.presets import PRESETS, preset
 from ..llm.tensors import parameters
 from ..spec.errors import ModelError
+from ..spec.presets import load_config as load_hardware
 from .io import add_json_option, count, table, whole
 
 EPILOG = f"""\
@@ -32,11 +34,13 @@ what the keys mean
   operations    one row for each: part (encoder or decoder), operation, where (as `logicpim run`
                 places it), m, n, k, calls, flops, bytes (operands, weights as stored, and results,
                 each once), op_b
+  memory        with --memory: bytes of each kind in each memory space, all channels together
 
 examples
   logicpim inspect mixtral-8x7b --batch 32 --context 2048
   logicpim inspect models/tiny-mixtral --stage prefill --lin 128
   logicpim inspect gpt-oss-120b --stage mixed --batch 64 --lin 1024 --json
+  logicpim inspect mixtral-8x7b --batch 32 --context 4096 --memory paper --stacks 8
 """
 
 
@@ -54,6 +58,11 @@ def add_parser(subparsers):
                    help="tokens of a prompt (default: %(default)s)")
     p.add_argument("--context", type=whole(0), metavar="C",
                    help="tokens before the new one (default: those of the prompt)")
+    p.add_argument("--memory", metavar="NAME_OR_TOML",
+                   help="also lay experts, weights and KV cache over the memory spaces of this "
+                        "configuration, and say where they do not fit")
+    p.add_argument("--stacks", type=whole(1, 4096), default=1, metavar="S",
+                   help="stacks of that configuration's channels (default: %(default)s)")
     add_json_option(p)
     p.set_defaults(run=run, show=show)
     return p
@@ -104,6 +113,13 @@ def run(args) -> dict:
             for part, o in passes(config, args.stage, args.batch, args.lin, context)]
     flops, moved = (sum(row[key] for row in rows) for key in ("flops", "bytes"))
     bits = STORED_BITS[config.storage]
+    memory = None
+    if args.memory is not None:
+        held = account(
+            load_hardware(args.memory, []), config, stacks=args.stacks,
+            sequences=0 if args.stage == "prefill" else args.batch, context=context + 1,
+            prefills={"prefill": args.batch, "decode": 0, "mixed": 1}[args.stage], lin=args.lin)
+        memory = {kind: values.sum(axis=0).tolist() for kind, values in held.items()}
     return {
         "model": args.model, "source": source, "family": config.family, "stage": args.stage,
         "batch": args.batch, "lin": args.lin, "context": context,
@@ -119,6 +135,7 @@ def run(args) -> dict:
         "kv_bytes_per_token": ELEMENT_BYTES * sum(
             block.attention.cached for block in config.blocks[config.encoder:]),
         "operations": rows, "flops": flops, "bytes": moved, "op_b": flops / moved,
+        "memory": memory,
     }
 
 
@@ -146,3 +163,9 @@ def show(result: dict, args) -> None:
     print(f"{result['stage']}: {shape}")
     print(table(["operation", "where", "M", "N", "K", "calls", "FLOPs", "bytes", "Op/B"], rows),
           end="")
+    if result["memory"]:
+        spaces = len(result["memory"]["free"])
+        print(f"\nmemory of {args.stacks} stack{'s' * (args.stacks > 1)} of {args.memory}, bytes")
+        print(table(["", *(f"space {i}" for i in range(spaces)), "all"], [
+            [kind, *map(count, values), count(sum(values))]
+            for kind, values in result["memory"].items()]), end="")

@@ -108,6 +108,8 @@ def run(args) -> dict:
     if rounded:
         progress.note(f"the experts' weights are {', '.join(rounded)}: rounded to FP16")
     model = Model(model_config, checkpoint)
+    if not model_config.experts:
+        progress.note("the model has no experts: all of it runs on the xPU, in numpy")
     check = args.backend != "reference" if args.check is None else args.check
 
     def loading(done, layers):

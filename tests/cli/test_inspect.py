@@ -74,6 +74,21 @@ def test_every_family(logicpim):
             assert all(r["flops"] > 0 and r["bytes"] > 0 for r in result["operations"])
 
 
+def test_memory(logicpim):
+    """Eight stacks of 16 GiB hold Mixtral 8x7B and 32 sequences; five do not hold its experts."""
+    options = ("--batch", 32, "--context", 4095, "--memory", "paper")
+    found = logicpim("inspect", "mixtral-8x7b", *options, "--stacks", 8, "--json").json["memory"]
+    assert sum(map(sum, found.values())) <= 8 << 34
+    assert found["KV cache"][3] == 0 and sum(found["KV cache"]) == 32 * 4096 * 131072
+    assert sum(found["experts"]) == 2 * 32 * 8 * 3 * 4096 * 14336
+    assert sum(found["prefill"]) == 0
+    text = logicpim("inspect", "mixtral-8x7b", *options, "--stacks", 8).out
+    assert "space 3" in text and "free" in text
+    logicpim("inspect", "mixtral-8x7b", *options, "--stacks", 5).refused(
+        "would hold", "experts", "more stacks")
+    logicpim("inspect", "mixtral-8x7b", "--memory", "huge").refused("huge")
+
+
 def test_wrong(logicpim, make_model):
     logicpim("inspect", "gpt-5").refused("unknown model 'gpt-5'", "mixtral-8x7b", "folder")
     logicpim("inspect", "opt-66b", "--context", 2048).refused("2049 tokens", "2048", "--context")

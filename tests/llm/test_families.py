@@ -68,17 +68,36 @@ def damaged(tmp_path, name, edit):
     ("qwen3_moe", "norm_topk_prob", False), ("switch", "expert_capacity", 64),
     ("switch", "relative_attention_max_distance", 60), ("nllb-moe", "moe_token_dropout", 0.0),
     ("nllb-moe", "scale_embedding", False), ("qwen3", "rms_norm_eps", 0.1),
-    ("deepseek_v3", "rope_interleave", False)])
+    ("deepseek_v3", "rope_interleave", False), ("llama", ".high_freq_factor", 4.0),
+    ("llama", ".low_freq_factor", 0.5), ("llama-linear", ".factor", 2.0),
+    ("gpt_oss", ".truncate", True), ("gpt_oss", ".beta_fast", 8.0),
+    ("phimoe", ".short_mscale", 1.0), ("deepseek_v2", ".mscale", 0.8),
+    ("deepseek_v2", ".mscale_all_dim", 0.8)])
 def test_the_golden_files_see(goldens, tmp_path, name, field, wrong):
     """A constant that is read wrong shows: the fixtures exercise it."""
     def edit(folder):
         values = json.loads((folder / "config.json").read_text())
-        assert values[field] != wrong
-        (folder / "config.json").write_text(json.dumps(values | {field: wrong}))
+        at = values["rope_parameters"] if field[0] == "." else values
+        assert at[field.strip(".")] != wrong
+        at[field.strip(".")] = wrong
+        (folder / "config.json").write_text(json.dumps(values))
     folder = damaged(tmp_path, name, edit)
     model, experts = load(folder)
     errors = [golden.error(golden.forced(model, experts)) for golden in goldens(folder)]
     assert max(errors) > 10 * BOUND
+
+
+@pytest.mark.parametrize("name, wrong", [
+    (name, field) for name in FOLDERS
+    for field in FAMILIES[load_config(FOLDERS[name]).family].refuse])
+def test_what_is_not_supported(name, wrong):
+    """The table's refusals, each with its reason."""
+    field, allowed, why = wrong
+    values = json.loads((FOLDERS[name] / "config.json").read_text())
+    value = next(v for v in (True, False, "other", 0.5) if v not in allowed)
+    with pytest.raises(ModelError) as caught:
+        parse_config(Fields("config.json", values | {field: value}))
+    assert all(word in str(caught.value) for word in ("config.json", field, repr(value), why))
 
 
 def test_unknown_family(tmp_path):
