@@ -5,6 +5,21 @@ from amaranth.hdl import Assert, Assume, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In
 
+from logicpim.rtl.control import executor as control_executor
+from logicpim.rtl.control import host as control_host
+from logicpim.rtl.control.decoder import InstructionDecoder
+from logicpim.rtl.control.executor import OperationExecutor
+from logicpim.rtl.control.host import HostPort
+from logicpim.rtl.control.mover import Loader, Storer
+from logicpim.rtl.pim.job import JobDivider
+from logicpim.rtl.pim.sequencer import Sequencer
+from logicpim.rtl.pim.walker import DrainWalker
+from logicpim.rtl.stream import Queue, transfer
+from logicpim.rtl.tsv.gearbox import Gearbox
+from logicpim.rtl.tsv.interface import TsvInterface
+from logicpim.rtl.tsv.io_buffer import IoBuffer
+from logicpim.spec.config import Config
+
 
 def is_stream(member) -> bool:
     """Whether a member of a signature is a stream, in either direction."""
@@ -50,3 +65,58 @@ class Handshake(wiring.Component):
         if self.environment is not None:
             self.environment(m, self.dut)
         return m
+
+
+def counted(m: Module, name: str, begins, ends, most: int) -> None:
+    """Assume that ``ends`` comes only for something that has begun and has not ended.
+
+    ``most`` is at least what can be under way; that is asserted.
+    """
+    under_way = Signal(range(most + 2), name=f"{name}_under_way")
+    m.d.sync += under_way.eq(under_way + begins - ends)
+    m.d.comb += [Assume(~ends | (under_way != 0)), Assert(under_way <= most)]
+
+
+def executor_environment(m: Module, executor) -> None:
+    """A GEMM job is finished after it was handed out, once."""
+    counted(m, "gemm", transfer(executor.gemm), executor.gemm_done, control_executor.PASSES + 1)
+
+
+def host_environment(m: Module, port) -> None:
+    """An access is done after it was handed over, once."""
+    counted(m, "dram", transfer(port.dram), port.dram_done, control_host.RESPONSES)
+
+
+def loader_environment(m: Module, loader) -> None:
+    """No beat is on offer when a LOAD begins: the executor lets everything before it end."""
+    m.d.comb += Assume(~(loader.job.valid & loader.i.valid & loader.job.ready))
+
+
+def io_buffer_environment(m: Module, buffer) -> None:
+    """No word comes while one is held and not taken: shown by ``ReadProof``."""
+    m.d.comb += Assume(~(buffer.capture & buffer.o.valid & ~buffer.o.ready))
+
+
+def sequencer_environment(m: Module, sequencer) -> None:
+    """Blocks go to the real walker."""
+    m.submodules.walker = walker = DrainWalker(sequencer.config)
+    m.d.comb += [
+        walker.blocks.valid.eq(sequencer.blocks.valid),
+        walker.blocks.payload.eq(sequencer.blocks.payload),
+        Assume(sequencer.blocks.ready == walker.blocks.ready),
+        Assume(sequencer.released == walker.released),
+    ]
+
+
+UNITS = {
+    Queue: None, InstructionDecoder: None, OperationExecutor: executor_environment,
+    Loader: loader_environment, Storer: None, HostPort: host_environment, JobDivider: None,
+    Sequencer: sequencer_environment, IoBuffer: io_buffer_environment, Gearbox: None,
+    TsvInterface: None}
+"""All components that give a stream, and what is assumed besides the rule on those they take."""
+
+
+def handshake(unit, config: Config) -> Handshake:
+    """The proof about one of :data:`UNITS`."""
+    dut = Queue(4, depth=4) if unit is Queue else unit(config)
+    return Handshake(dut, UNITS[unit])

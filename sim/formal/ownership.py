@@ -19,6 +19,7 @@ from logicpim.rtl.signatures import bundle_job
 from logicpim.spec.config import Config
 from logicpim.spec.dram import DramCommand
 
+from .controller import watch
 from .observer import BusObserver, bank_bits
 
 SLOTS = ("row0", "row1", "column0", "column1")
@@ -67,7 +68,8 @@ class AnyHost(wiring.Component):
         busy = Signal(bundles)
         m.d.sync += busy.eq((busy | self.passed) & AnySeq(bundles))
         m.d.comb += [
-            self.wants.eq(AnySeq(bundles)), self.passed.eq(AnySeq(bundles) & self.grant & self.wants),
+            self.wants.eq(AnySeq(bundles)),
+            self.passed.eq(AnySeq(bundles) & self.grant & self.wants),
             self.idle.eq(~busy), self.bank.eq(AnySeq(len(self.bank))),
             self.accessed.eq(AnySeq(len(self.accessed))),
             Value.cast(self.host.ready).eq(AnySeq(1)),
@@ -160,8 +162,8 @@ class SchedulerProof(wiring.Component):
     ----------
     config : Config
     rules : sequence of str
-    scheduler : Component, optional
-        In place of :class:`Scheduler`.
+    host : Component, optional
+        In place of :class:`AnyHost`.
     negative : dict
         Of the observer.
 
@@ -172,10 +174,10 @@ class SchedulerProof(wiring.Component):
     first, next : In, the banks watched; constant
     """
 
-    def __init__(self, config: Config, rules, scheduler=None, **negative):
+    def __init__(self, config: Config, rules, host=None, **negative):
         self.config = config
-        self.scheduler = Scheduler(config) if scheduler is None else scheduler
-        self.scheduler.host = AnyHost(config)
+        self.scheduler = Scheduler(config)
+        self.scheduler.host = AnyHost(config) if host is None else host
         self.observer = BusObserver(config, rules, **negative)
         bits = bank_bits(config)
         super().__init__({"job": In(stream.Signature(bundle_job(config))), "taken": In(1),
@@ -195,14 +197,3 @@ class SchedulerProof(wiring.Component):
         ]
         watch(m, observer, self.first, self.next)
         return m
-
-
-def watch(m: Module, observer, first, second) -> None:
-    """Let an observer watch the two banks that its inputs name at first."""
-    begun = Signal(name="watching")
-    m.d.sync += begun.eq(1)
-    for port, choice in ((observer.first, first), (observer.next, second)):
-        kept = Signal.like(choice, name="watched")
-        with m.If(~begun):
-            m.d.sync += kept.eq(choice)
-        m.d.comb += port.eq(Mux(begun, kept, choice))
