@@ -7,6 +7,7 @@ from functools import partial
 
 from amaranth.lib.wiring import Component
 
+from logicpim.rtl.control.host import HostPort
 from logicpim.spec.config import Config, Tile
 from logicpim.spec.dram import DramCommand, Organisation
 from logicpim.spec.presets import PRESETS
@@ -153,5 +154,7 @@ PROOFS = {proof.name: proof for proof in (
     *_timers(), *_controller(), *_data(),
     *(Proof(f"handshake-{unit.__name__}", "valid holds and the payload stays until taken",
             unit.__name__, partial(lambda unit: handshake(unit, reduced()), unit))
-      for unit in UNITS))}
+      for unit in UNITS),
+    Proof("handshake-HostPort-refuse", "the same where accesses to owned bundles are refused",
+          "HostPort", lambda: handshake(HostPort, reduced(ownership="refuse"))))}
 """All proofs by name, in the order in which they are run."""

@@ -5,12 +5,16 @@ from amaranth.hdl import Assert, Assume, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In
 
+from logicpim.rtl.bank.host import HostWay
+from logicpim.rtl.bank.order import HostOrder
 from logicpim.rtl.control import executor as control_executor
 from logicpim.rtl.control import host as control_host
 from logicpim.rtl.control.decoder import InstructionDecoder
 from logicpim.rtl.control.executor import OperationExecutor
 from logicpim.rtl.control.host import HostPort
+from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
+from logicpim.rtl.control.read_errors import ReadErrors
 from logicpim.rtl.pim.job import JobDivider
 from logicpim.rtl.pim.sequencer import Sequencer
 from logicpim.rtl.pim.walker import DrainWalker
@@ -67,14 +71,15 @@ class Handshake(wiring.Component):
         return m
 
 
-def counted(m: Module, name: str, begins, ends, most: int) -> None:
+def counted(m: Module, name: str, begins, ends, most: int) -> Signal:
     """Assume that ``ends`` comes only for something that has begun and has not ended.
 
-    ``most`` is at least what can be under way; that is asserted.
+    ``most`` is at least what can be under way; that is asserted. Returns what is under way.
     """
     under_way = Signal(range(most + 2), name=f"{name}_under_way")
     m.d.sync += under_way.eq(under_way + begins - ends)
     m.d.comb += [Assume(~ends | (under_way != 0)), Assert(under_way <= most)]
+    return under_way
 
 
 def executor_environment(m: Module, executor) -> None:
@@ -108,15 +113,35 @@ def sequencer_environment(m: Module, sequencer) -> None:
     ]
 
 
+def way_environment(m: Module, way) -> None:
+    """Only what may pass passes."""
+    m.d.comb += Assume(~way.passes | way.may_pass)
+
+
+def masked_environment(m: Module, unit) -> None:
+    """An access is done after it was passed on, once, and no more are passed on than agreed."""
+    under_way = counted(m, "passed", transfer(unit.o), unit.o_done, unit.under_way)
+    m.d.comb += Assume((under_way != unit.under_way) | ~unit.o.ready)
+
+
 UNITS = {
     Queue: None, InstructionDecoder: None, OperationExecutor: executor_environment,
-    Loader: loader_environment, Storer: None, HostPort: host_environment, JobDivider: None,
-    Sequencer: sequencer_environment, IoBuffer: io_buffer_environment, Gearbox: None,
-    TsvInterface: None}
+    Loader: loader_environment, Storer: None, HostPort: host_environment,
+    HostWay: way_environment, HostOrder: None, MaskedWrites: masked_environment,
+    ReadErrors: None, JobDivider: None, Sequencer: sequencer_environment,
+    IoBuffer: io_buffer_environment, Gearbox: None, TsvInterface: None}
 """All components that give a stream, and what is assumed besides the rule on those they take."""
+
+MAKERS = {Queue: lambda config: Queue(4, depth=4), HostOrder: lambda config: HostOrder(config, 4),
+          MaskedWrites: lambda config: MaskedWrites(config, 4)}
+"""How to make those that a configuration alone does not make."""
+
+
+def make(unit, config: Config):
+    """A component of :data:`UNITS`, or of another class made from a configuration."""
+    return MAKERS.get(unit, unit)(config)
 
 
 def handshake(unit, config: Config) -> Handshake:
     """The proof about one of :data:`UNITS`."""
-    dut = Queue(4, depth=4) if unit is Queue else unit(config)
-    return Handshake(dut, UNITS[unit])
+    return Handshake(make(unit, config), UNITS[unit])

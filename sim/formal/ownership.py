@@ -72,7 +72,7 @@ class AnyHost(wiring.Component):
             self.passed.eq(AnySeq(bundles) & self.grant & self.wants),
             self.idle.eq(~busy), self.bank.eq(AnySeq(len(self.bank))),
             self.accessed.eq(AnySeq(len(self.accessed))),
-            Value.cast(self.host.ready).eq(AnySeq(1)),
+            Value.cast(self.host.ready).eq(AnySeq(1)), Value.cast(self.part).eq(0),
         ]
         m.submodules.path = path = PathTimers(config, host=True)
         kind, write, access = AnySeq(2), AnySeq(1), Signal()

@@ -16,12 +16,11 @@ from logicpim.rtl.bank.bundle import BundleAgent
 from logicpim.rtl.bank.host import HostAgent
 from logicpim.rtl.bank.refresh import BankRefresh
 from logicpim.rtl.bank.timer import Gaps
-from logicpim.rtl.stream import Queue
 from logicpim.rtl.tsv import interface
 from logicpim.sim.formal.__main__ import main
 from logicpim.sim.formal.catalogue import PARTS, PROOFS, REFRESH, reduced
 from logicpim.sim.formal.controller import ControllerCover, ControllerProof, short_queues
-from logicpim.sim.formal.handshake import UNITS, Handshake, is_stream
+from logicpim.sim.formal.handshake import MAKERS, UNITS, Handshake, is_stream, make
 from logicpim.sim.formal.ownership import AnyHost, HostContract, SchedulerProof
 from logicpim.sim.formal.prove import run
 from logicpim.sim.formal.refresh import RefreshProof
@@ -172,7 +171,7 @@ def test_stream_that_changes_its_mind(unit):
         m.d.comb += Value.cast(getattr(self, streams(self)[-1]).payload).eq(clock)
 
     def top():
-        dut = Queue(4, depth=4) if unit is Queue else unit(reduced())
+        dut = make(unit, reduced())
         return Handshake(dut if UNITS[unit] else mutant(dut, fickle))
     assert status(top) == "FAIL"
 
@@ -183,9 +182,11 @@ def test_every_component_that_gives_a_stream_is_proved():
         for _, cls in inspect.getmembers(import_module(module.name), inspect.isclass):
             if not issubclass(cls, Component) or cls.__module__ != module.name:
                 continue
-            if cls is not Queue and list(inspect.signature(cls).parameters) != ["config"]:
+            parameters = list(inspect.signature(cls).parameters.values())
+            if cls not in MAKERS and (not parameters or parameters[0].name != "config" or any(
+                    p.default is inspect.Parameter.empty for p in parameters[1:])):
                 continue
-            unit = Queue(4, depth=4) if cls is Queue else cls(config)
+            unit = make(cls, config)
             if streams(unit):
                 found.add(cls)
     assert found == set(UNITS)
