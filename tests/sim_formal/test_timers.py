@@ -25,19 +25,19 @@ def reduced(timing, **changes):
 @pytest.mark.parametrize("stagger", [False, True])
 @pytest.mark.parametrize("timing", [SHORT, ODD], ids=["short", "odd"])
 def test_bank(timing, stagger):
-    prove(BankProof(reduced(timing, stagger=stagger)), depth=14)
+    prove(BankProof(reduced(timing, stagger=stagger)))
 
 
 @pytest.mark.parametrize("timing", [SHORT, ODD], ids=["short", "odd"])
 def test_rank(timing):
-    prove(RankProof(reduced(timing)), depth=16)
-    prove(RankProof(reduced(timing, dram=DRAM)), depth=16)
+    prove(RankProof(reduced(timing)))
+    prove(RankProof(reduced(timing, dram=DRAM)))
 
 
 @pytest.mark.parametrize("host", [False, True])
 @pytest.mark.parametrize("timing", [SHORT, ODD], ids=["short", "odd"])
 def test_path(timing, host):
-    prove(PathProof(reduced(timing), host=host), depth=12)
+    prove(PathProof(reduced(timing), host=host))
 
 
 @pytest.mark.parametrize("proof, gap, clocks", [
@@ -56,4 +56,4 @@ def test_less_is_too_little(monkeypatch, proof, gap, clocks):
             setattr(self, gap, less)
     monkeypatch.setattr(timer, "Gaps", Less)
     with pytest.raises(Refuted):
-        prove(proof(reduced({**SHORT, "nRC": 17}, dram=DRAM)), depth=14)
+        prove(proof(reduced({**SHORT, "nRC": 17}, dram=DRAM)))

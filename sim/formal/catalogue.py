@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Every proof by name: what it shows about what, how far, and at which reduced parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from amaranth.lib.wiring import Component
+
+from logicpim.rtl.control.host import HostPort
+from logicpim.spec.config import Config, Tile
+from logicpim.spec.dram import DramCommand, Organisation
+from logicpim.spec.presets import PRESETS
+
+from .controller import ControllerCover, ControllerProof, short_queues
+from .handshake import UNITS, handshake
+from .ownership import HostContract, SchedulerProof
+from .prove import ENGINES, Outcome, run
+from .refresh import RefreshProof
+from .timers import BankProof, PathProof, RankProof
+from .tsv import CreditProof, ReadProof, WriteProof, narrow
+
+SHORT = {"nRCDRD": 3, "nRCDWR": 2, "nRP": 3, "nRAS": 5, "nRC": 8, "nWR": 2, "nRTPS": 2, "nRTPL": 2,
+         "nCL": 3, "nCWL": 2, "nBL": 2, "nCCDS": 2, "nCCDL": 4, "nWTRS": 1, "nWTRL": 2, "nRTW": 1,
+         "nRRDS": 2, "nRRDL": 3, "nFAW": 9, "nRREFD": 4, "nRFCSB": 9, "nRFC": 12,
+         "nREFI": 112, "nREFMAX": 9 * 112}
+"""Timing rows at which the proofs are made, in nCK: as small as they are different."""
+
+FEW = {"tile": Tile(tokens=2, rows=2, depth=4, groups=2),
+       "dram": Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=2, columns=2,
+                            bundle_banks=2)}
+PARTS = {"tile": Tile(tokens=2, rows=4, depth=4, groups=2),
+         "dram": Organisation(ranks=1, bank_groups=2, banks_per_group=4, rows=2, columns=2,
+                              bundle_banks=4)}
+
+
+def reduced(shape=FEW, rows=None, **changes) -> Config:
+    """Four banks in two bundles (``FEW``), or eight in two of two parts each (``PARTS``)."""
+    return PRESETS["small"].replace(timing_overrides={**SHORT, **(rows or {})}, word_fifo=4,
+                                    host_burst=1, **shape, **changes)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One run of the prover.
+
+    Parameters
+    ----------
+    name : str
+    shows : str
+        The property, in words.
+    module : str
+        Of what.
+    top : callable
+        Makes the component to be proved.
+    mode : str
+        As of :func:`~.prove.run`.
+    depth : int or None
+        Clocks; None where the proof is for all time.
+    """
+
+    name: str
+    shows: str
+    module: str
+    top: Callable[[], Component]
+    mode: str = "prove"
+    depth: int | None = None
+
+    @property
+    def engine(self) -> str:
+        return ENGINES[self.mode]
+
+    @property
+    def reach(self) -> str:
+        """How far it goes, for a table."""
+        return f"{self.depth} clocks" if self.depth else "unbounded"
+
+    def run(self, limit: int = 600) -> Outcome:
+        with short_queues():
+            return run(self.top(), self.mode, depth=self.depth, limit=limit)
+
+
+REFRESH = {"nRFCSB": 1, "nRREFD": 1, "nRAS": 1, "nRP": 1, "nREFI": 48, "nREFMAX": 9 * 48}
+"""Refresh as often as the configuration allows, so that nine nREFI fit into a bounded proof."""
+
+ROW_COMMANDS = (DramCommand.ACT, DramCommand.PRE, DramCommand.PART_ACT, DramCommand.ALL_PRE,
+                DramCommand.REFPB)
+COLUMN_COMMANDS = (DramCommand.RD, DramCommand.WR, DramCommand.ALL_RD, DramCommand.ALL_WR)
+
+
+def _controller() -> list[Proof]:
+    whole = {
+        "rank": "distances of activates and refreshes of a rank",
+        "column": "distances of column commands, both data buses",
+        "window": "at most four activates in any nFAW",
+        "form": "legal codes and addresses, a command on its bus"}
+    owned = {
+        "bank": "distances at one bank",
+        "state": "rows open and closed in turn, by their owner; one row in a bundle",
+        "path": "the path switches only while a bundle is idle; data over its own path"}
+    proofs = [Proof(f"controller-{rule}", shows, "DramController",
+                    partial(lambda rule: ControllerProof(reduced(PARTS), [rule]), rule))
+              for rule, shows in whole.items()]
+    for rule, shows in owned.items():
+        proofs += [Proof(f"scheduler-{rule}", shows, "Scheduler, any host agent",
+                         partial(lambda rule: SchedulerProof(reduced(), [rule]), rule)),
+                   Proof(f"scheduler-{rule}-parts", shows + "; bundles of two parts",
+                         "Scheduler, any host agent",
+                         partial(lambda rule: SchedulerProof(reduced(PARTS), [rule]), rule))]
+    return [
+        *proofs,
+        Proof("scheduler-at-once", "the three above, bundles activated at once",
+              "Scheduler, any host agent",
+              lambda: SchedulerProof(reduced(stagger=False), ["bank", "state", "path"])),
+        Proof("scheduler-all-bank", "the three above and all rows of a rank, refresh of a rank",
+              "Scheduler, any host agent",
+              lambda: SchedulerProof(reduced(refresh_kind="all"),
+                                     ["bank", "state", "path", "rank"])),
+        Proof("host-contract", "commands only to bundles it was granted, as timers allow",
+              "HostAgent", lambda: HostContract(reduced())),
+        Proof("controller-bounded", "all rules of the bus", "DramController",
+              lambda: ControllerProof(reduced(), ["bank", "rank", "column", "state", "path"]),
+              "bmc", 18),
+        Proof("controller-reach", "each command does happen", "DramController",
+              lambda: ControllerCover(reduced(PARTS), ROW_COMMANDS + COLUMN_COMMANDS),
+              "cover", 18),
+    ]
+
+
+def _timers() -> list[Proof]:
+    return [
+        Proof("timers-bank", "distances at one bank", "BankTimers",
+              lambda: BankProof(reduced(PARTS))),
+        Proof("timers-rank", "activates and refreshes of a rank, with nFAW", "RankTimers",
+              lambda: RankProof(reduced(PARTS))),
+        *(Proof(f"timers-path-{name}", "column commands of a path", "PathTimers",
+                partial(lambda host: PathProof(reduced(PARTS), host=host), host))
+          for name, host in (("host", True), ("bundle", False)))]
+
+
+def _data() -> list[Proof]:
+    return [
+        Proof("tsv-read", "each word read leaves as its two beats, once, in order, soon",
+              "TsvInterface", lambda: ReadProof(narrow(reduced()))),
+        Proof("tsv-write", "each word written is on the bus with its strobe, once, in order",
+              "TsvInterface", lambda: WriteProof(narrow(reduced()))),
+        Proof("credit", "no read without room, no write unannounced, two clocks apart",
+              "BundleAgent, PathTimers", lambda: CreditProof(reduced())),
+        Proof("refresh", "at most eight refreshes of a bank owed, nREFMAX kept", "BankRefresh",
+              lambda: RefreshProof(reduced(rows=REFRESH), grant=3, serve=3), "bmc", 250)]
+
+
+PROOFS = {proof.name: proof for proof in (
+    *_timers(), *_controller(), *_data(),
+    *(Proof(f"handshake-{unit.__name__}", "valid holds and the payload stays until taken",
+            unit.__name__, partial(lambda unit: handshake(unit, reduced()), unit))
+      for unit in UNITS),
+    Proof("handshake-HostPort-refuse", "the same where accesses to owned bundles are refused",
+          "HostPort", lambda: handshake(HostPort, reduced(ownership="refuse"))))}
+"""All proofs by name, in the order in which they are run."""

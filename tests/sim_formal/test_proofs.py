@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Each proof holds, and each one fails where a bug is planted in what it is about."""
+
+import inspect
+import json
+import pkgutil
+from importlib import import_module
+
+import pytest
+from amaranth.hdl import Signal, Value
+from amaranth.lib.wiring import Component, Out
+
+import logicpim.rtl
+from logicpim.rtl.bank import machine, scheduler
+from logicpim.rtl.bank.bundle import BundleAgent
+from logicpim.rtl.bank.host import HostAgent
+from logicpim.rtl.bank.refresh import BankRefresh
+from logicpim.rtl.bank.timer import Gaps
+from logicpim.rtl.tsv import interface
+from logicpim.sim.formal.__main__ import main
+from logicpim.sim.formal.catalogue import PARTS, PROOFS, REFRESH, reduced
+from logicpim.sim.formal.controller import ControllerCover, ControllerProof, short_queues
+from logicpim.sim.formal.handshake import MAKERS, UNITS, Handshake, is_stream, make
+from logicpim.sim.formal.ownership import AnyHost, HostContract, SchedulerProof
+from logicpim.sim.formal.prove import run
+from logicpim.sim.formal.refresh import RefreshProof
+from logicpim.sim.formal.tsv import CreditProof, ReadProof, WriteProof, narrow
+from logicpim.spec.dram import DramCommand
+
+QUICK = ("credit",)
+
+
+def mutant(unit, change):
+    """The component ``unit`` with assignments added to its module, which win."""
+    class Mutant(type(unit)):
+        def elaborate(self, platform):
+            m = super().elaborate(platform)
+            change(self, m)
+            return m
+    unit.__class__ = Mutant
+    return unit
+
+
+def status(top, mode="prove", depth=None):
+    with short_queues():
+        return run(top() if callable(top) else top, mode, depth=depth, limit=400).status
+
+
+@pytest.mark.parametrize("name", [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in PROOFS])
+def test_proof(name):
+    outcome = PROOFS[name].run()
+    assert outcome.status == "PASS", outcome.log[-3000:]
+
+
+def test_credit_for_more_than_there_is_room_fails():
+    config = reduced()
+    agent = BundleAgent(config.replace(word_fifo=2 * config.word_fifo))
+    assert status(CreditProof(config, agent)) == "FAIL"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("rule, row, longer", [
+    ("rank", "nRREFD", 2), ("rank", "nRRDL", 2), ("column", "nCCDL", 1), ("column", "nWTRL", 2),
+    ("column", "host bus RD-WR", 2), ("window", "nFAW", 2)])
+def test_a_longer_row_is_not_kept_by_the_controller(rule, row, longer):
+    """The distances are attained to the clock: the observer would see a shorter one."""
+    assert status(lambda: ControllerProof(reduced(PARTS), [rule], longer=longer, row=row),
+                  "bmc", 24) == "FAIL"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("row, longer", [
+    ("nRC", 2), ("nRCDRD", 2), ("nRCDWR", 2), ("nRAS", 2), ("nRP", 2), ("nRTPL", 2), ("nWR", 2),
+    ("nCCDL", 1), ("nWTRL", 2), ("nRFCSB", 2)])
+def test_a_longer_row_is_not_kept_by_the_scheduler(row, longer):
+    assert status(lambda: SchedulerProof(reduced(), ["bank"], longer=longer, row=row),
+                  "bmc", 24) == "FAIL"
+
+
+@pytest.mark.full
+def test_a_part_that_is_not_there(monkeypatch):
+    number = scheduler._number
+    monkeypatch.setattr(scheduler, "_number", lambda one_hot: number(one_hot) + 1)
+    config = reduced()  # bundles of one part
+    assert status(lambda: ControllerProof(config, ["form"])) == "FAIL"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("rule", ["bank", "state"])
+def test_host_in_a_bundle_of_others(rule):
+    """The contract is needed: a host whose accesses pass without the grant."""
+    def impolite(self, m):
+        m.d.comb += self.passed.eq(self.wants)
+    assert status(lambda: SchedulerProof(reduced(), [rule],
+                                         mutant(AnyHost(reduced()), impolite))) == "FAIL"
+
+
+@pytest.mark.full
+def test_path_switched_under_data(monkeypatch):
+    class Less(Gaps):
+        def __init__(self, config):
+            super().__init__(config)
+            self.read_latency = 0
+    monkeypatch.setattr(machine, "Gaps", Less)
+    assert status(lambda: SchedulerProof(reduced(), ["path"])) == "FAIL"
+
+
+@pytest.mark.full
+def test_host_that_calls_itself_idle():
+    def idle(self, m):
+        m.d.comb += self.idle[1].eq(1)
+    assert status(lambda: HostContract(reduced(), mutant(HostAgent(reduced()), idle))) == "FAIL"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("change", [
+    lambda self, m: m.d.comb.__iadd__(self.i.ready.eq(self.o.ready)),
+    lambda self, m: m.d.comb.__iadd__(self.i.ready.eq(0)),
+    lambda self, m: m.d.comb.__iadd__(self.o.payload.eq(self.i.payload))],
+    ids=["lost", "doubled", "mixed"])
+def test_gearbox_with_a_bug(monkeypatch, change):
+    gearbox = interface.Gearbox
+    monkeypatch.setattr(interface, "Gearbox", lambda config: mutant(gearbox(config), change))
+    assert status(lambda: ReadProof(narrow(reduced()))) == "FAIL"
+
+
+@pytest.mark.full
+def test_weight_buffer_too_small():
+    config = narrow(reduced().replace(word_fifo=8))
+    small = narrow(reduced())
+    assert status(lambda: ReadProof(config, interface.TsvInterface(small))) == "FAIL"
+
+
+@pytest.mark.full
+def test_words_announced_beyond_the_room(monkeypatch):
+    monkeypatch.setattr(interface, "WRITE_WORDS", 8)
+    assert status(lambda: WriteProof(narrow(reduced()))) == "FAIL"
+
+
+@pytest.mark.full
+def test_refresh_owed():
+    config = reduced(rows=REFRESH)
+    assert status(lambda: RefreshProof(config, grant=3, serve=3, postponed=6),
+                  "bmc", 250) == "FAIL"
+
+    def never(self, m):
+        m.d.comb += self.wants.eq(0)
+    lazy = mutant(BankRefresh(config), never)
+    assert status(lambda: RefreshProof(config, grant=300, serve=3, refresh=lazy),
+                  "bmc", 250) == "FAIL"
+
+
+@pytest.mark.full
+def test_what_never_happens_is_not_reached():
+    assert status(lambda: ControllerCover(reduced(), [DramCommand.REFAB]), "cover", 8) == "FAIL"
+
+
+def streams(unit):
+    return [name for name, member in unit.signature.members.items()
+            if is_stream(member) and member.flow is Out]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
+def test_stream_that_changes_its_mind(unit):
+    """A payload that follows a clock; or the environment is needed, and missing."""
+    def fickle(self, m):
+        clock = Signal()
+        m.d.sync += clock.eq(~clock)
+        m.d.comb += Value.cast(getattr(self, streams(self)[-1]).payload).eq(clock)
+
+    def top():
+        dut = make(unit, reduced())
+        return Handshake(dut if UNITS[unit] else mutant(dut, fickle))
+    assert status(top) == "FAIL"
+
+
+def test_every_component_that_gives_a_stream_is_proved():
+    config, found = reduced(), set()
+    for module in pkgutil.walk_packages(logicpim.rtl.__path__, "logicpim.rtl."):
+        for _, cls in inspect.getmembers(import_module(module.name), inspect.isclass):
+            if not issubclass(cls, Component) or cls.__module__ != module.name:
+                continue
+            parameters = list(inspect.signature(cls).parameters.values())
+            if cls not in MAKERS and (not parameters or parameters[0].name != "config" or any(
+                    p.default is inspect.Parameter.empty for p in parameters[1:])):
+                continue
+            unit = make(cls, config)
+            if streams(unit):
+                found.add(cls)
+    assert found == set(UNITS)
+
+
+def test_command_line(capsys):
+    assert main(["--list", "--json", "--only", "tsv-*"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [proof["name"] for proof in told["proofs"]] == ["tsv-read", "tsv-write"]
+    assert main(["--only", "nothing"]) == 2
+    assert "no proof is called 'nothing'" in capsys.readouterr().err
+    assert main(["--limit", "0"]) == 2
