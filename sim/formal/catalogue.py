@@ -104,15 +104,15 @@ def _controller() -> list[Proof]:
     for rule, shows in owned.items():
         proofs += [Proof(f"scheduler-{rule}", shows, "Scheduler, any host agent",
                          partial(lambda rule: SchedulerProof(reduced(), [rule]), rule)),
-                   Proof(f"scheduler-{rule}-parts", shows + "; bundles of two parts",
+                   Proof(f"scheduler-{rule}-parts", "the same, bundles of two parts",
                          "Scheduler, any host agent",
                          partial(lambda rule: SchedulerProof(reduced(PARTS), [rule]), rule))]
     return [
         *proofs,
-        Proof("scheduler-at-once", "the three above, bundles activated at once",
+        Proof("scheduler-at-once", "all these, bundles activated at once",
               "Scheduler, any host agent",
               lambda: SchedulerProof(reduced(stagger=False), ["bank", "state", "path"])),
-        Proof("scheduler-all-bank", "the three above and all rows of a rank, refresh of a rank",
+        Proof("scheduler-all-bank", "all these and distances of a rank, refreshed as a whole",
               "Scheduler, any host agent",
               lambda: SchedulerProof(reduced(refresh_kind="all"),
                                      ["bank", "state", "path", "rank"])),
