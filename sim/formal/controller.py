@@ -3,7 +3,7 @@
 
 from contextlib import contextmanager
 
-from amaranth.hdl import Assume, Cat, Cover, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Component, In, Out
 
@@ -83,8 +83,8 @@ class ControllerProof(Component):
         return m
 
 
-class ControllerCover(Component):
-    """Covers each of some commands on the bus of the controller, in free traffic.
+class ControllerReach(Component):
+    """Asserts that some command never happens on the bus: broken once each of them has.
 
     Parameters
     ----------
@@ -104,10 +104,11 @@ class ControllerCover(Component):
         m = Module()
         m.submodules.controller = controller = self.controller
         wiring.connect(m, wiring.flipped(self.ports), controller)
-        bus = controller.bus
-        m.d.comb += Assume(controller.job.payload.words != 0)
-        for command in self.commands:
+        bus, seen = controller.bus, Signal(len(self.commands))
+        m.d.comb += [Assume(controller.job.payload.words != 0), Assert(~seen.all())]
+        for index, command in enumerate(self.commands):
             slots = ((bus.column0, bus.column1) if DramCommand(command).is_column
                      else (bus.row0, bus.row1))
-            m.d.comb += Cover(Cat(slot.command == command for slot in slots).any())
+            with m.If(Cat(slot.command == command for slot in slots).any()):
+                m.d.sync += seen[index].eq(1)
         return m

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Runs SymbiYosys on gateware: unbounded proofs by PDR, bounded ones, and covers."""
+"""Runs SymbiYosys on gateware: unbounded proofs by PDR, bounded ones, and what can happen."""
 
 import os
 import re
@@ -17,8 +17,8 @@ from amaranth.hdl import ClockDomain, Module, Value
 
 from logicpim.spec.errors import ToolError
 
-ENGINES = {"prove": "abc pdr", "bmc": "abc bmc3", "cover": "smtbmc yices"}
-"""Of each mode, what decides it. ABC comes with pyosys, Yices as a package of its own."""
+ENGINES = {"prove": "abc pdr", "bmc": "abc bmc3", "reach": "abc bmc3"}
+"""Of each mode, what decides it. ABC comes with pyosys."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Outcome:
     Parameters
     ----------
     status : str
-        ``"PASS"``; ``"FAIL"``, there is a counterexample (of a cover: it is out of reach);
+        ``"PASS"``; ``"FAIL"``, there is a counterexample (to reach: there is none);
         ``"TIMEOUT"`` or ``"UNKNOWN"``, not decided.
     frame : int or None
-        Clock from reset in which the counterexample breaks the assertion.
+        Clock from reset in which an assertion is broken.
     seconds : float
     log : str
         What the tools said.
@@ -48,7 +48,7 @@ class Refuted(AssertionError):
 
 
 def run(top, mode: str, *, depth: int | None = None, limit: int = 600) -> Outcome:
-    """Decide every ``Assert`` (or reach every ``Cover``) in ``top`` under its ``Assume``.
+    """Decide every ``Assert`` in ``top`` under its ``Assume``.
 
     Time starts at reset: each register has its initial value. There is no reset afterwards.
 
@@ -58,7 +58,7 @@ def run(top, mode: str, *, depth: int | None = None, limit: int = 600) -> Outcom
         What is to be shown, as gateware; its inputs are free.
     mode : str
         ``"prove"``: for all time, by property-directed reachability; ``"bmc"``: in the first
-        ``depth`` clocks; ``"cover"``: that each ``Cover`` happens in the first ``depth`` clocks.
+        ``depth`` clocks; ``"reach"``: that one of them *can* be broken in the first ``depth``.
     depth : int, optional
         Clocks.
     limit : int
@@ -71,10 +71,9 @@ def run(top, mode: str, *, depth: int | None = None, limit: int = 600) -> Outcom
     package = find_spec("pyosys")
     if package is None:
         raise ToolError("pyosys is missing, whose yosys-abc proves: pip install 'logicpim[dev]'")
-    options = [f"mode {mode}", f"timeout {limit}"]
-    options += [f"depth {depth}"] if depth else []
     # ABC's counterexamples are not turned into traces, which costs more than to find them.
-    options += ["aigsmt none"] if mode != "cover" else []
+    options = [f"mode {'prove' if mode == 'prove' else 'bmc'}", f"timeout {limit}", "aigsmt none"]
+    options += [f"depth {depth}"] if depth else []
     job = "\n".join(["[options]", *options, "[engines]", ENGINES[mode], "[script]",
                      "read_rtlil top.il", "prep -flatten -top top", "[files]", "top.il", ""])
     tools = Path(sys.executable).parent
@@ -93,7 +92,10 @@ def run(top, mode: str, *, depth: int | None = None, limit: int = 600) -> Outcom
     if done is None or done[1] == "ERROR":
         raise ToolError("SymbiYosys failed: " + "\n".join(log.splitlines()[-25:]))
     frame = re.search(r"asserted in frame (\d+)", log)
-    return Outcome(done[1], int(frame[1]) if frame else None, seconds, log)
+    status = done[1]
+    if mode == "reach":
+        status = {"PASS": "FAIL", "FAIL": "PASS"}.get(status, status)
+    return Outcome(status, int(frame[1]) if frame else None, seconds, log)
 
 
 def prove(top, *, limit: int = 600) -> Outcome:

@@ -19,7 +19,7 @@ from logicpim.rtl.bank.timer import Gaps
 from logicpim.rtl.tsv import interface
 from logicpim.sim.formal.__main__ import main
 from logicpim.sim.formal.catalogue import PARTS, PROOFS, REFRESH, reduced
-from logicpim.sim.formal.controller import ControllerCover, ControllerProof, short_queues
+from logicpim.sim.formal.controller import ControllerProof, ControllerReach, short_queues
 from logicpim.sim.formal.handshake import MAKERS, UNITS, Handshake, is_stream, make
 from logicpim.sim.formal.ownership import AnyHost, HostContract, SchedulerProof
 from logicpim.sim.formal.prove import run
@@ -153,7 +153,7 @@ def test_refresh_owed():
 
 @pytest.mark.full
 def test_what_never_happens_is_not_reached():
-    assert status(lambda: ControllerCover(reduced(), [DramCommand.REFAB]), "cover", 8) == "FAIL"
+    assert status(lambda: ControllerReach(reduced(), [DramCommand.REFAB]), "reach", 8) == "FAIL"
 
 
 def streams(unit):
