@@ -107,7 +107,9 @@ class Accumulators(wiring.Component):
         return m
 
     def _pick(self, m, sums, token, page, lane):
-        used = (token.page == page) & (lane <= token.last_lane)
+        used = token.page == page
+        if lane:
+            used = used & (lane <= token.last_lane)
         width = len(self.lanes[lane])
         with m.If(used), m.Switch(token.token):
             for t in range(self.config.tile.tokens):

@@ -52,7 +52,7 @@ class LaneReducer(wiring.Component):
     One element each clock.
     """
 
-    last_latency = Adder.latency + 1
+    last_latency = Adder.latency + 1  # odd, so that second turns fall on second steps of tokens
 
     pair_latency = again_latency = 2 * last_latency
 
