@@ -204,15 +204,17 @@ class ToHalf(wiring.Component):
         # Twelve bits of the significand, and one that says whether any is set below these.
         significand = Cat(self.i[:12].any(), self.i[12:23], exponent.any())
         least = 127 - 14
-        shift, kept = Signal(4), Signal(25)
+        normal, shift, kept = Signal(), Signal(4), Signal(25)
+        # The least exponent being 1 modulo 16, four bits of it and of its distance are enough.
         m.d.comb += [
-            shift.eq(Mux(exponent >= least, 0, Mux(exponent < least - 12, 12, least - exponent))),
+            normal.eq(exponent >= least),
+            shift.eq(Mux(normal, 0, Mux(exponent < least - 12, 12, (1 - exponent[:4])[:4]))),
             kept.eq(Cat(Const(0, 12), significand) >> shift),
         ]
         half, biased = Signal(16), Signal(5)
         up = kept[13] & (kept[14] | kept[:13].any())
         m.d.comb += [
-            biased.eq(Mux(exponent >= least, exponent - (least - 1), 0)),
+            biased.eq(Cat(exponent[:4], exponent[7]) & normal.replicate(5)),
             half.eq(Cat(Cat(kept[14:24], biased) + up)),
             self.o.eq(Cat(half[:15], sign)),
         ]
