@@ -8,11 +8,13 @@ from pathlib import Path
 from ..driver.backends import BACKENDS, open_device
 from ..driver.decode import Decoder, check_length
 from ..driver.experts import ExpertRunner, place_experts
+from ..driver.placed import PlacedExperts, costs_of
 from ..driver.report import cost, placements
 from ..llm.checkpoint import Checkpoint
 from ..llm.config import load_config
-from ..llm.decoder import Model
+from ..llm.decoder import Model, NumpyExperts
 from ..llm.tokenizer import Tokenizer
+from ..placement import SHARED
 from ..spec.errors import ModelError
 from ..spec.isa import BYTE_FORMATS, Format
 from .io import (
@@ -75,6 +77,9 @@ def add_parser(subparsers):
     add_config_options(p)
     add_bundles_option(p)
     add_weights_options(p, (Format.FP16, *BYTE_FORMATS), "0")
+    p.add_argument("--policy", choices=SHARED, default="pim_only",
+                   help="which experts run on Logic-PIM, asked for each layer; the others run on "
+                        "the xPU, in numpy (default: %(default)s, all; docs/placement.md)")
     p.add_argument("--check", action=argparse.BooleanOptionalAction,
                    help="run the reference in lockstep and compare every logit "
                         "(default: with --backend verilator)")
@@ -121,6 +126,13 @@ def run(args) -> dict:
         experts, reference = (
             ExpertRunner(each, model_config, checkpoint, loading, bundles, weights, group)
             if wanted else None for each, wanted in ((device, True), (golden, check)))
+        if args.policy != "pim_only" and model_config.experts:
+            on_xpu = NumpyExperts(model_config, checkpoint)
+            experts, reference = (
+                each and PlacedExperts(each, on_xpu, SHARED[args.policy],
+                                       costs_of(config, model_config),
+                                       config.dram.bundles // bundles)
+                for each in (experts, reference))
         decoder = Decoder(model, experts, reference)
         progress.clear()
         ids, text, now, decoding = [], "", "", time.perf_counter()
@@ -145,7 +157,7 @@ def run(args) -> dict:
         "backend": args.backend, "config": config.name, "channels": config.channels,
         "matches_reference": True if args.backend == "reference" else decoder.matches,
         "weights": args.weights, "scale_group": group if weights in BYTE_FORMATS else None,
-        "rounded_to_fp16": rounded,
+        "rounded_to_fp16": rounded, "policy": args.policy,
         "placements": placements(config, decoder.operations, experts.stats),
         **cost(config, total),
         "stalls": total.stalls if device.timed else {},

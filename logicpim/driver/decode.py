@@ -12,6 +12,7 @@ from ..llm.graph import Batch, Operation, operations, step
 from ..sim.model import layout
 from ..spec.errors import ModelError
 from .experts import ExpertRunner
+from .placed import PlacedExperts
 
 
 def check_length(config: ModelConfig, prompt: int, tokens: int) -> int:
@@ -30,8 +31,8 @@ class Decoder:
     Parameters
     ----------
     model : Model
-    experts : ExpertRunner
-    reference : ExpertRunner or None
+    experts : ExpertRunner or PlacedExperts
+    reference : ExpertRunner, PlacedExperts or None
         If given, the whole decoder runs again with it, on its own KV cache and the same tokens,
         and every logit is compared bit for bit.
 
@@ -44,8 +45,8 @@ class Decoder:
     """
 
     model: Model
-    experts: ExpertRunner
-    reference: ExpertRunner | None = None
+    experts: ExpertRunner | PlacedExperts
+    reference: ExpertRunner | PlacedExperts | None = None
     matches: bool | None = None
     operations: dict[str, list[Operation]] = field(
         default_factory=lambda: {"prefill": [], "decode": []})
@@ -54,6 +55,16 @@ class Decoder:
     def config(self) -> ModelConfig:
         """Of the model."""
         return self.model.config
+
+    def _phase(self, phase: str) -> None:
+        for runner in (self.experts, self.reference):
+            if runner is not None:
+                runner.phase = phase
+
+    def _routed(self, seen: tuple[list[int], list[int]] = ([], [])) -> tuple[list[int], list[int]]:
+        """Tokens of the experts on Logic-PIM and on the xPU, but for those ``seen`` before."""
+        on_xpu = self.experts.on_xpu if isinstance(self.experts, PlacedExperts) else []
+        return self.experts.routed[len(seen[0]):], on_xpu[len(seen[1]):]
 
     def greedy(self, prompt: list[int], tokens: int, stop: tuple[int, ...] = ()
                ) -> Iterator[tuple[int, np.ndarray]]:
@@ -65,24 +76,26 @@ class Decoder:
         length = check_length(config, len(prompt), tokens)
         runners = [r for r in (self.experts, self.reference) if r is not None]
         caches = [KvCache(config, length) for _ in runners]
-        self.experts.phase, source = "prefill", len(prompt) if config.encoder else 0
-        seen = len(self.experts.routed)
+        source = len(prompt) if config.encoder else 0
+        self._phase("prefill")
+        seen = self._routed()
         bits = 8 * layout.element_dtype(self.experts.weights).itemsize
         with np.errstate(all="ignore"):  # judged by the logits
             ids = [self.model.start(list(prompt), cache, runner)
                    for runner, cache in zip(runners, caches, strict=True)][0]
         if source:
+            pim, xpu = self._routed(seen)
             self.operations["prefill"] += operations(
-                config, [Batch(sequences=1, tokens=source)], self.experts.routed[seen:],
-                encoder=True, expert_bits=bits)
+                config, [Batch(sequences=1, tokens=source)], pim, encoder=True, expert_bits=bits,
+                xpu_tokens=xpu)
         for index in range(tokens):
-            past, seen = caches[0].length, len(self.experts.routed)
-            self.experts.phase = "decode" if index else "prefill"
+            past, seen, phase = caches[0].length, self._routed(), "decode" if index else "prefill"
+            self._phase(phase)
             with np.errstate(all="ignore"):
                 logits = [self.model.forward(ids, cache, runner)
                           for runner, cache in zip(runners, caches, strict=True)]
-            self.operations[self.experts.phase] += step(
-                config, len(ids), past, self.experts.routed[seen:], source, bits)
+            pim, xpu = self._routed(seen)
+            self.operations[phase] += step(config, len(ids), past, pim, source, bits, xpu)
             if self.reference is not None:
                 equal = np.array_equal(logits[0].view(np.uint32), logits[1].view(np.uint32))
                 self.matches = equal and self.matches is not False

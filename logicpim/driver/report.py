@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..llm.graph import Operation
+from ..llm.graph import Operation, Place
 from ..spec.config import Config
 from .stats import Stats
 
@@ -18,9 +18,9 @@ def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
     """
     rows = []
     for phase, done in operations.items():
-        for name in dict.fromkeys(operation.name for operation in done):
-            same = [operation for operation in done if operation.name == name]
-            row = {"phase": phase, "operation": name, "where": str(same[0].place)}
+        for name, place in dict.fromkeys((o.name, o.place) for o in done):
+            same = [o for o in done if (o.name, o.place) == (name, place)]
+            row = {"phase": phase, "operation": name, "where": str(place)}
             for size in "mnk":
                 values = [getattr(operation, size) for operation in same]
                 row[size] = [min(values), max(values)]
@@ -28,7 +28,7 @@ def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
                 row[total] = sum(getattr(operation, total) for operation in same)
             row["op_b"] = row["flops"] / row["bytes"]
             measured = stats.get((phase, name.removeprefix("expert ")))
-            if measured is not None:
+            if measured is not None and place == Place.LOGIC_PIM:
                 row |= cost(config, measured)
             rows.append(row)
     return rows

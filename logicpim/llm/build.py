@@ -166,6 +166,8 @@ class Builder:
         kind = "longrope" if kind == "su" else kind
         if kind not in ROPES:
             f.fail(f"rope_type {kind!r} is not supported: only {', '.join(ROPES)} are")
+        if values.get("partial_rotary_factor", 1) not in (None, 1):
+            f.fail("partial_rotary_factor is not supported: whole heads are turned")
         theta = f.positive("rope_theta", self.family.theta,
                            values if "rope_theta" in values else None)
         known = {name: f.positive(name, None, values) for name in (

@@ -165,7 +165,8 @@ def _groups(f: Fields) -> dict:
 
 
 _EVERY = {"sparse": lambda f, layer, side: True}
-_NO_BIAS = ("attention_bias", (None, False), "latent attention has no biases")
+_MLA_ONLY = (("attention_bias", (None, False), "latent attention has no biases"),
+             ("moe_layer_freq", (None, 1), "all layers after the first dense ones have experts"))
 _DEEPSEEK = {
     "names": DEEPSEEK, "latent": True,
     "sizes": {"experts": "n_routed_experts|num_local_experts",
@@ -198,11 +199,15 @@ FAMILIES = {
         activation="swiglu_clamped", router=lambda f: Router(bias=True), **_EVERY),
     "deepseek_v2": Family(
         **_DEEPSEEK, interleaved=True,
-        refuse=(_NO_BIAS, ("norm_topk_prob", (None, False), "weights are not normalised")),
+        refuse=(*_MLA_ONLY, ("norm_topk_prob", (None, False), "weights are not normalised"),
+                ("scoring_func", (None, "softmax"), "scores go through a softmax"),
+                ("topk_method", (None, "greedy", "group_limited_greedy"),
+                 "the best are taken, of all or of the best groups")),
         router=lambda f: Router(normalise=False, **_groups(f),
                                 scale=f.positive("routed_scaling_factor", 1.0))),
     "deepseek_v3": Family(
-        **_DEEPSEEK, interleaved=("rope_interleave", True), refuse=(_NO_BIAS,),
+        **_DEEPSEEK, interleaved=("rope_interleave", True),
+        refuse=(*_MLA_ONLY, ("scoring_func", (None, "sigmoid"), "scores go through a sigmoid")),
         router=lambda f: Router(kind="sigmoid", correction=True, **_groups(f),
                                 normalise=f.flag(("norm_topk_prob", True)),
                                 scale=f.positive("routed_scaling_factor", 2.5))),

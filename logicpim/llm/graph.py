@@ -95,7 +95,8 @@ def even(tokens: int, experts: int, top_k: int) -> list[int]:
 
 
 def step(config: ModelConfig, tokens: int, past: int, expert_tokens: Sequence[int],
-         source: int = 0, expert_bits: float | None = None) -> list[Operation]:
+         source: int = 0, expert_bits: float | None = None,
+         xpu_tokens: Sequence[int] = ()) -> list[Operation]:
     """Operations of one pass of one sequence through the decoder, in the order of the data.
 
     Parameters
@@ -107,15 +108,19 @@ def step(config: ModelConfig, tokens: int, past: int, expert_tokens: Sequence[in
     source : int
         Tokens that the encoder read, where there is one.
     expert_bits : float, optional
-        Of an element of the experts' weights.
+        Of an element of the experts' weights on Logic-PIM.
+    xpu_tokens : list of int
+        As ``expert_tokens``, of the experts that run on the xPU.
     """
     batch = Batch(sequences=1, tokens=tokens, past=past, source=source)
-    return operations(config, [batch], expert_tokens, expert_bits=expert_bits)
+    return operations(config, [batch], expert_tokens, expert_bits=expert_bits,
+                      xpu_tokens=xpu_tokens)
 
 
 def operations(config: ModelConfig, batches: Sequence[Batch],
                expert_tokens: Sequence[int] | None = None, *, encoder: bool = False,
-               stored: bool = False, expert_bits: float | None = None) -> list[Operation]:
+               stored: bool = False, expert_bits: float | None = None,
+               xpu_tokens: Sequence[int] = ()) -> list[Operation]:
     """Operations of one pass of all batches together, in the order of the data.
 
     Parameters
@@ -128,19 +133,22 @@ def operations(config: ModelConfig, batches: Sequence[Batch],
     stored : bool
         Count weights as the checkpoint holds them, not as FP16.
     expert_bits : float, optional
-        Count so many bits for an element of the experts' weights.
+        Count so many bits for an element of the experts' weights on Logic-PIM.
+    xpu_tokens : list of int
+        Tokens of each expert that runs on the xPU.
     """
     if expert_bits is None:
         expert_bits = STORED_BITS[config.storage] if stored else 16.0
     side = config.blocks[:config.encoder] if encoder else config.blocks[config.encoder:]
-    return _Graph(config, batches, expert_bits).run(side, expert_tokens, encoder)
+    return _Graph(config, batches, expert_bits, xpu_tokens).run(side, expert_tokens, encoder)
 
 
 class _Graph:
     """Operations of a pass; ``op`` makes one with ``tokens`` of all sequences as M."""
 
-    def __init__(self, config, batches, expert_bits):
-        self.config, self.batches, self.expert_bits = config, batches, expert_bits
+    def __init__(self, config, batches, expert_bits, xpu_tokens):
+        self.config, self.batches = config, batches
+        self.expert_bits, self.xpu_tokens = expert_bits, xpu_tokens
         self.tokens = sum(b.sequences * b.tokens for b in batches)
 
     def op(self, name, calls, *, n, m=None, k=0, element_ops=1, place=Place.XPU, bits=16.0):
@@ -220,9 +228,10 @@ class _Graph:
         yield self.op("router", layers, n=moe.experts, k=self.config.hidden_size)
         if expert_tokens is None:
             expert_tokens = even(self.tokens, moe.experts, moe.top_k) * layers
-        rows = [row for m in sorted(set(expert_tokens)) if m for row in self.ffn(
-            "expert", moe.expert, m, sum(1 for t in expert_tokens if t == m), Place.LOGIC_PIM,
-            self.expert_bits)]
+        rows = [row for routed, place, bits in ((expert_tokens, Place.LOGIC_PIM, self.expert_bits),
+                                                (self.xpu_tokens, Place.XPU, 16.0))
+                for m in sorted(set(routed)) if m for row in self.ffn(
+                    "expert", moe.expert, m, sum(1 for t in routed if t == m), place, bits)]
         for kind in range(3):  # the first matrices of all, the activations, the last ones
             yield from rows[kind::3]
         if moe.shared:

@@ -28,6 +28,18 @@ def test_golden(run, bundled_model, name):
     assert {row["where"] for row in result["placements"]} == {"xPU", "Logic-PIM"}
 
 
+def test_policy(run, bundled_model):
+    """Co-processing takes the experts with most tokens of the prompt to the xPU, the rest stays."""
+    golden = json.loads((bundled_model / "golden" / "beginning.json").read_text())
+    result = run(bundled_model, "--tokens", 8, "--policy", "duplex_pe_paper", "--json").json
+    assert result["policy"] == "duplex_pe_paper"
+    assert result["token_ids"] == golden["token_ids"][:8]
+    rows = {(r["phase"], r["where"]): r for r in result["placements"]
+            if r["operation"] == "expert w2"}
+    assert rows["prefill", "xPU"]["m"][0] >= rows["prefill", "Logic-PIM"]["m"][0]
+    run(bundled_model, "--policy", "luck").refused("luck", "duplex_pe_paper")
+
+
 def test_for_people(run, bundled_model):
     golden = json.loads((bundled_model / "golden" / "beginning.json").read_text())
     result = run(bundled_model, "--tokens", 8)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Experts dealt over xPU and Logic-PIM by a placement policy, layer by layer."""
+
+import numpy as np
+
+from ..llm.decoder import NumpyExperts
+from ..llm.kinds import ModelConfig
+from ..placement.costs import Costs, roofline
+from ..placement.policy import Policy, Query, Unit
+from ..spec.config import Config
+from .experts import ExpertRunner
+from .stats import Stats
+
+XPU_FLOPS = 989.4e12 / 160
+"""Of the xPU for each channel: an H100's FP16 peak, five stacks of 32 channels."""
+
+
+def costs_of(config: Config, model: ModelConfig) -> Costs:
+    """Rooflines of an expert on the Logic-PIM of a configuration and on the xPU beside it."""
+    expert, clock = model.expert, config.clock_hz * config.channels
+    sizes = (len(expert.matrices), model.hidden_size, expert.width)
+    return Costs(
+        xpu=roofline(*sizes, peak=XPU_FLOPS * config.channels,
+                     bandwidth=clock * config.granule_bytes),
+        pim=roofline(*sizes, peak=2 * config.tile.macs * clock,
+                     bandwidth=clock * config.beat_bytes))
+
+
+class PlacedExperts:
+    """Callable as :data:`~logicpim.llm.decoder.Experts`: asks a policy where the experts run.
+
+    Those for the xPU run in numpy float32. Both sums are added, Logic-PIM's first.
+
+    Parameters
+    ----------
+    runner : ExpertRunner
+    xpu : NumpyExperts
+    policy : Policy
+        Of processors that share the memory.
+    costs : Costs
+    spaces : int
+        Memory spaces that the experts are dealt over one by one, or sets of them if a matrix lies
+        in several.
+
+    Attributes
+    ----------
+    on_xpu : list of int
+        Tokens of each expert that ran on the xPU, in the order of the calls; ``routed`` are those
+        on Logic-PIM.
+    """
+
+    def __init__(self, runner: ExpertRunner, xpu: NumpyExperts, policy: Policy, costs: Costs,
+                 spaces: int):
+        self.runner, self.on_xpu = runner, []
+        self._xpu, self._policy, self._costs, self._spaces = xpu, policy, costs, spaces
+        self.routed, self.stats, self.weights = runner.routed, runner.stats, runner.weights
+
+    @property
+    def phase(self) -> str:
+        """What is going on, for the statistics and the policy."""
+        return self.runner.phase
+
+    @phase.setter
+    def phase(self, phase: str):
+        self.runner.phase = phase
+
+    def total(self) -> Stats:
+        """The cost of all products on Logic-PIM."""
+        return self.runner.total()
+
+    def __call__(self, layer: int, x: np.ndarray, indices: np.ndarray, weights: np.ndarray
+                 ) -> np.ndarray:
+        tokens = np.bincount(indices[indices >= 0])
+        plan = self._policy(Query(
+            tokens=tuple(tokens.tolist()), costs=self._costs, stage=self.phase,
+            spaces=tuple(e % self._spaces for e in range(len(tokens)))))
+        here = [e for e, unit in plan.places.items() if unit == Unit.XPU]
+        there = np.where(np.isin(indices, here), -1, indices)
+        y = np.zeros_like(x)
+        if (there >= 0).any():
+            y = self.runner(layer, x, there, weights)
+        if here:
+            self.on_xpu += tokens[sorted(here)].tolist()
+            y = y + self._xpu(layer, x, np.where(np.isin(indices, here), indices, -1), weights)
+        return y
