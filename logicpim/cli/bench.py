@@ -17,7 +17,7 @@ from ..sim.model.arithmetic import bytes_as_fp16, fp32_to_bf16
 from ..sim.model.gemm import gemm
 from ..spec.errors import LogicPimError
 from ..spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
-from . import bench_ffn
+from . import bench_attention, bench_ffn
 from .figures import figures, rows
 from .io import (
     Progress,
@@ -117,6 +117,7 @@ def add_parser(subparsers):
     p.set_defaults(run=run, show=show,
                    status=lambda result: 0 if result["matches_reference"] else 1)
     bench_ffn.add_kernel(kernels)
+    bench_attention.add_kernel(kernels)
     return p
 
 

@@ -6,6 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from logicpim.rtl.generate.share import shared
 from logicpim.rtl.pim.functions import function_job
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Opcode
@@ -25,20 +26,39 @@ def _of(config: Config, op) -> Cat:
     return Cat(op[name][:shape] for name, shape in _ranges(config).members.items())
 
 
-def _meet(a, first: str, b, second: str):
-    """Whether two ranges have a line in common."""
-    return ((a[f"{first}_line"] < b[f"{second}_end"]) & (b[f"{second}_line"] < a[f"{first}_end"]))
-
-
-def _conflict(function, gemm):
-    """Whether a function operation and a GEMM must keep their order.
+class RangeConflict(wiring.Component):
+    """Whether a function operation and a GEMM must keep their order, by their lines.
 
     A GEMM reads the input buffer and writes the temp buffer, a function operation the other way
     round: they must, wherever one reads what the other writes.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    function, gemm : In, :func:`_ranges`
+    o : Out
     """
-    return Cat(_meet(function, "result", gemm, "source"), _meet(function, "result", gemm, "second"),
-               _meet(function, "source", gemm, "result"), _meet(function, "second", gemm, "result")
-               ).any()
+
+    def __init__(self, config: Config):
+        super().__init__({"function": In(_ranges(config)), "gemm": In(_ranges(config)),
+                          "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        function, gemm = self.function, self.gemm
+        m.d.comb += self.o.eq(Cat(
+            _meet(function, "result", gemm, "source"), _meet(function, "result", gemm, "second"),
+            _meet(function, "source", gemm, "result"), _meet(function, "second", gemm, "result")
+        ).any())
+        return m
+
+
+def _meet(a, first: str, b, second: str):
+    """Whether two ranges have a line in common."""
+    return ((a[f"{first}_line"] < b[f"{second}_end"]) & (b[f"{second}_line"] < a[f"{first}_end"]))
 
 
 class FunctionSlot(wiring.Component):
@@ -84,7 +104,7 @@ class FunctionSlot(wiring.Component):
         m.d.comb += [
             ranges.eq(_of(self.config, op)), following.eq(_of(self.config, self.following)),
             self.conflict.eq((self.following.opcode == Opcode.GEMM)
-                             & _conflict(ranges, following)),
+                             & self._conflict(m, "following", ranges, following)),
         ]
         held = self._held(m, ranges)
         self._job(m, op)
@@ -120,8 +140,15 @@ class FunctionSlot(wiring.Component):
             m.d.sync += [oldest.eq(Mux(oldest == self.passes - 1, 0, oldest + 1)),
                          under_way.bit_select(oldest, 1).eq(0)]
         held = Signal(init=1)
-        m.d.sync += held.eq((under_way & Cat(_conflict(ranges, job) for job in jobs)).any())
+        meet = [self._conflict(m, f"gemm_{i}", ranges, job) for i, job in enumerate(jobs)]
+        m.d.sync += held.eq((under_way & Cat(meet)).any())
         return held
+
+    def _conflict(self, m: Module, name: str, function, gemm):
+        m.submodules[f"conflict_{name}"] = conflict = shared(RangeConflict(self.config),
+                                                             "range_conflict")
+        m.d.comb += [conflict.function.eq(function), conflict.gemm.eq(gemm)]
+        return conflict.o
 
     def _job(self, m: Module, op) -> None:
         job = self.job.payload

@@ -139,11 +139,13 @@ class Softmax(FunctionModule):
         dividing = later.name("dividing", beat.valid & (now == Pass.NORMALISE))
         row, fresh = beat.token, later.name("fresh", beat.first & ~job.resume)
         part, divide = SoftmaxLane.part_latency, SoftmaxLane.reciprocal_after
+        found = self._lately(m, finding, greatest.latency)
+        added = self._lately(m, adding, part + total.latency)
         m.d.comb += [
             greatest.input_format.eq(job.input_format), greatest.elements.eq(beat.elements[0]),
             greatest.outside.eq(beat.outside), greatest.row.eq(row), greatest.valid.eq(finding),
             greatest.fresh.eq(fresh), greatest.find.eq(now == Pass.MAXIMUM),
-            total.valid.eq(later(adding, part, reset=True)), total.row.eq(later(row, part)),
+            total.valid.eq(added[part]), total.row.eq(later(row, part)),
             total.fresh.eq(later(fresh, part)), total.add.eq(now == Pass.ADD),
             total.divisor_row.eq(later(row, divide - Total.reciprocal_latency)),
         ]
@@ -162,6 +164,12 @@ class Softmax(FunctionModule):
             writer.results.eq(Cat(results)),
             writer.valid.eq(later(dividing, SoftmaxLane.latency, reset=True)),
         ]
-        ways = [later(finding, k, reset=True) for k in range(greatest.latency)]
-        ways += [later(adding, k, reset=True) for k in range(part + total.latency)]
-        return ~reader.busy & ~Cat(ways).any()
+        return ~reader.busy & ~Cat(found, added).any()
+
+    @staticmethod
+    def _lately(m, signal, clocks):
+        """Bit k: ``signal`` k clocks ago."""
+        before = Signal(clocks - 1, name=f"{signal.name}_before")
+        lately = Cat(signal, before)
+        m.d.sync += before.eq(lately[:-1])
+        return lately
