@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 from logicpim.spec.device import Counter, Region
+from logicpim.spec.functions import Function
 from logicpim.spec.isa import (
     FIELDS,
     INSTRUCTION_BITS,
@@ -16,7 +17,7 @@ from logicpim.spec.isa import (
 )
 
 from .bench import TESTED_LINES, channel_test
-from .stimulus import Space, fill_dram, gemm, move
+from .stimulus import Space, fill_dram, function, gemm, move
 
 OK = [Status.OK]
 
@@ -83,6 +84,12 @@ def malformed(config):
     yield Status.BAD_OPCODE, 0
     yield Status.BAD_OPCODE, (1 << INSTRUCTION_BITS) - 1
     yield Status.BAD_OPCODE, replace(base, opcode=0x11).encode()
+    activate = Instruction(Opcode.ACTIVATE, tag=0x77, m=1, n=1)
+    softmax = Instruction(Opcode.SOFTMAX, tag=0x78, m=1, n=1, length=1)
+    if not config.functions:
+        yield from ((Status.BAD_OPCODE, insn.encode()) for insn in (activate, softmax))
+    else:
+        yield from malformed_functions(config, activate, softmax)
     for insn in (base, move, store, Instruction(Opcode.FENCE)):
         free = [bit for bit in range(8, INSTRUCTION_BITS)
                 if not allowed_mask(insn.opcode) >> bit & 1]
@@ -110,6 +117,38 @@ def malformed(config):
                                        n=deep + 1).encode()
     yield Status.RESULT_RANGE, replace(move, buffer=Buffer.TEMP,
                                        result_line=config.temp_lines - spread + 1).encode()
+
+
+def malformed_functions(config, activate, softmax):
+    """Likewise, of the activation and the softmax module."""
+    deep, most = config.granule_elements, (1 << 24) - 1
+    for insn in (activate, softmax):
+        free = [bit for bit in range(8, INSTRUCTION_BITS)
+                if not allowed_mask(insn.opcode) >> bit & 1]
+        for bit in (free[0], free[len(free) // 2], free[-1]):
+            yield Status.BAD_RESERVED, insn.encode() | 1 << bit
+        yield Status.BAD_FORMAT, replace(insn, output_format=Format.FP32).encode()
+        yield Status.BAD_FORMAT, replace(insn, input_format=Format.INT8).encode()
+        for name in ("m", "n"):
+            yield Status.ZERO_SIZE, replace(insn, **{name: 0}).encode()
+        yield Status.SOURCE_RANGE, replace(insn, source_line=config.temp_lines).encode()
+        yield Status.SOURCE_RANGE, replace(insn, source_line=config.temp_lines - 1,
+                                           n=deep + 1).encode()
+        yield Status.SOURCE_RANGE, replace(insn, source_line=config.temp_lines - 1, n=deep,
+                                           input_format=Format.FP32).encode()
+        yield Status.SOURCE_RANGE, replace(insn, n=most, length=insn.length and most).encode()
+        yield Status.RESULT_RANGE, replace(insn, result_line=config.input_lines).encode()
+        yield Status.RESULT_RANGE, replace(insn, result_line=config.input_lines - 1,
+                                           m=config.tile.tokens + 1).encode()
+    yield Status.BAD_FORMAT, activate.encode() | len(Function) << FIELDS["function"].lsb
+    yield Status.SOURCE_RANGE, replace(activate, gated=1, second_line=config.temp_lines).encode()
+    yield Status.ZERO_SIZE, replace(softmax, length=0).encode()
+    # -1, -0, the greatest subnormal, infinity, NaN.
+    for scale in (0xBF800000, 0x80000000, 0x7FFFFF, 0x7F800000, 0x7FC00000):
+        yield Status.BAD_SCALE, replace(softmax, scale=scale).encode()
+    yield Status.BAD_LENGTH, replace(softmax, length=2).encode()
+    yield Status.BAD_LENGTH, replace(softmax, length=1 << 24).encode()
+    yield Status.BAD_LENGTH, replace(softmax, m=2, length=1, causal=1).encode()
 
 
 @channel_test
@@ -146,6 +185,14 @@ async def largest_in_range(bench):
         Instruction(Opcode.GEMM, m=1, n=1, k=config.granule_elements, address=end,
                     source_line=config.input_lines - 1, result_line=config.temp_lines - 1)
     ) == OK * 2
+    if config.functions:
+        ends = dict(source_line=config.temp_lines - 1, result_line=config.input_lines - 1)
+        assert await bench.execute(
+            Instruction(Opcode.ACTIVATE, m=1, n=config.granule_elements, gated=1,
+                        second_line=config.temp_lines - 1, **ends),
+            Instruction(Opcode.ACTIVATE, m=1, n=1, second_line=config.temp_lines, **ends),
+            Instruction(Opcode.SOFTMAX, m=2, n=2, length=2, causal=1, scale=0x7F7FFFFF, **ends),
+            Instruction(Opcode.SOFTMAX, m=1, n=1, length=1, scale=1 << 23, **ends)) == OK * 4
 
 
 @channel_test
@@ -186,7 +233,25 @@ async def counters_add_up(bench):
         stalls = sum(count for counter, count in value.items() if counter.name.startswith("STALL_"))
         assert value[Counter.CYCLES] == value[Counter.ACTIVE] + stalls, value
         assert value[Counter.ACTIVE] <= value[Counter.CYCLES]
-        assert value[Counter.HOST_GRANULES] == 0
+        assert value[Counter.HOST_GRANULES] == value[Counter.STALL_FUNCTION] == 0
+
+
+@channel_test
+async def counters_of_functions(bench):
+    """What a function takes alone is its own stall; beside a GEMM the tile goes on."""
+    if not bench.config.functions:
+        return
+    space, tile, deep = Space(bench), bench.config.tile, bench.config.granule_elements
+    alone = function(bench, space, Opcode.ACTIVATE, tile.tokens, deep)
+    beside = gemm(bench, space, tile.tokens, 2 * tile.rows, 6 * deep)
+    for program, least, most in (([alone], 40, 200), ([beside, alone], 0, 60)):
+        await bench.flush()
+        bench.request(Region.REGISTERS, 0, 0)
+        assert await bench.execute(*program) == OK * len(program)
+        value = await bench.counters()
+        stalls = sum(count for counter, count in value.items() if counter.name.startswith("STALL_"))
+        assert value[Counter.CYCLES] == value[Counter.ACTIVE] + stalls, value
+        assert least <= value[Counter.STALL_FUNCTION] <= most, value
 
 
 @channel_test

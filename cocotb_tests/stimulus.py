@@ -5,6 +5,7 @@ import numpy as np
 
 from logicpim.sim.model import layout
 from logicpim.spec.device import Region
+from logicpim.spec.functions import Function
 from logicpim.spec.isa import Buffer, Format, Instruction, Opcode
 
 from .bench import TESTED_LINES, Bench
@@ -74,6 +75,44 @@ def gemm(bench: Bench, space: Space, m: int, n: int, k: int,
                        address=address, source_line=source, result_line=result,
                        output_format=output, transpose=int(transpose),
                        accumulate=int(output is Format.FP32 and bench.rng.random() < 0.4))
+
+
+def sources(bench: Bench, shape, fmt: Format, kind: str) -> np.ndarray:
+    """As :func:`values`, in the format of a GEMM's results; plain numbers of some size."""
+    plain = (3 * bench.data_rng.standard_normal(shape)).astype(np.float32).view(np.uint32)
+    if fmt == Format.FP16:
+        return values(bench, shape, kind)
+    some = SPECIAL.view(np.float16).astype(np.float32).view(np.uint32)
+    mixed = {"plain": plain, "any": bench.data_rng.integers(0, 1 << 32, shape, np.uint32),
+             "special": np.where(bench.data_rng.random(shape) < 0.1,
+                                 bench.data_rng.choice(some, shape), plain)}[kind]
+    return mixed if fmt == Format.FP32 else (mixed >> 16).astype(np.uint16)
+
+
+def function(bench: Bench, space: Space, opcode: Opcode, m: int, n: int, kind: str = "plain",
+             **fields) -> Instruction:
+    """An ACTIVATE or SOFTMAX of random sources, put where it will find them."""
+    config, rng = bench.config, bench.rng
+    fields = {"input_format": rng.choice(config.output_formats),
+              "output_format": rng.choice(config.input_formats), **fields}
+    if opcode == Opcode.ACTIVATE:
+        fields = {"function": rng.choice(list(Function)), "gated": rng.randrange(2), **fields}
+    else:
+        causal = rng.randrange(2) if m <= n else 0
+        fields = {"causal": causal, "length": rng.randint(m if causal else 1, n),
+                  "scale": int(np.float32(rng.choice([0, 0.3, 1, 7])).view(np.uint32)), **fields}
+    lines = []
+    for _ in range(2):
+        bits = layout.pack_results(config, sources(bench, (m, n), fields["input_format"], kind),
+                                   fields["input_format"])
+        lines.append(space.lines(Buffer.TEMP, len(bits) // config.line_bytes))
+        bench.write_lines(Buffer.TEMP, lines[-1], bits)
+        if opcode == Opcode.SOFTMAX:
+            break
+        fields["second_line"] = lines[-1]
+    result = space.lines(Buffer.INPUT, layout.line_count(config, m, n, fields["output_format"]))
+    return Instruction(opcode, tag=rng.getrandbits(16), m=m, n=n, source_line=lines[0],
+                       result_line=result, **fields)
 
 
 def move(bench: Bench, space: Space) -> Instruction:

@@ -5,10 +5,10 @@ import cocotb
 
 from logicpim.spec.device import Counter, Region
 from logicpim.spec.dram import DramCommand
-from logicpim.spec.isa import Format, Instruction, Opcode, Status
+from logicpim.spec.isa import FUNCTION_OPCODES, Format, Instruction, Opcode, Status
 
 from .bench import Stalls, channel_test
-from .stimulus import Space, Traffic, fill_dram, gemm, move
+from .stimulus import Space, Traffic, fill_dram, function, gemm, move
 
 FORMATS = (Format.FP16, Format.FP32)
 
@@ -21,7 +21,11 @@ async def kernels(bench, rounds):
                         rng.randint(1, 2 * tile.rows), rng.randint(1, 5 * tile.depth),
                         rng.choice(FORMATS), rng.choice(["plain", "special"]))
                    for _ in range(rng.randint(1, 3))]
-        for extra in (Instruction(Opcode.FENCE, tag=7), move(bench, space), move(bench, space)):
+        extras = [Instruction(Opcode.FENCE, tag=7), move(bench, space), move(bench, space)]
+        extras += [function(bench, space, opcode, rng.randint(1, tile.tokens + 1),
+                            rng.randint(1, 3 * tile.rows))
+                   for opcode in FUNCTION_OPCODES if bench.config.functions]
+        for extra in extras:
             program.insert(rng.randrange(len(program) + 1), extra)
         assert await bench.execute(*program) == [Status.OK] * len(program)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One channel: DRAM controller, TSV interface, GEMM module, buffers and operation control."""
+"""One channel: DRAM controller, TSV interface, GEMM and function modules, operation control."""
 
 from amaranth.hdl import Module, unsigned
 from amaranth.lib import wiring
@@ -17,6 +17,7 @@ from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
 from logicpim.rtl.control.read_errors import ReadErrors
 from logicpim.rtl.pim.buffer import LineBuffer
+from logicpim.rtl.pim.functions import FunctionModules
 from logicpim.rtl.pim.gemm import GemmModule
 from logicpim.rtl.signatures import DataBus, cells_per_line, column_command, row_command
 from logicpim.rtl.stream import Queue, connect, transfer
@@ -103,6 +104,7 @@ class Channel(wiring.Component):
         ]
         self._host_dram(m, host, dram, tsv)
         self._buffers(m, gemm, loader, storer, host)
+        self._functions(m, executor)
         self._counters(m, gemm, dram, host, tsv, executor)
         self._dram_ports(m, dram.bus, tsv.bus, host)
         self._instruction_ports(m, decoder, executor)
@@ -147,6 +149,14 @@ class Channel(wiring.Component):
         wiring.connect(m, host.write, ports.host_write)
         m.d.comb += [ports.load_select.eq(loader.buffer), ports.store_select.eq(storer.buffer),
                      ports.host_select.eq(host.buffer)]
+
+    def _functions(self, m: Module, executor) -> None:
+        if self.config.functions:
+            m.submodules.functions = functions = FunctionModules(self.config)
+            connect(m, executor.function, functions.job)
+            wiring.connect(m, functions.read, m.submodules.buffer_ports.sources)
+            wiring.connect(m, functions.write, m.submodules.buffer_ports.activations)
+            m.d.comb += executor.function_done.eq(functions.done)
 
     def _instruction_ports(self, m: Module, decoder, executor) -> None:
         m.submodules.instructions = queue = Queue(unsigned(INSTRUCTION_BITS),
@@ -214,6 +224,7 @@ class Channel(wiring.Component):
             counters.tile.stall_output.eq(gemm.events.stall_output),
             counters.tile.stall_weights.eq(gemm.events.stall_weights),
             counters.activity.eq(dram.activity), counters.refresh.eq(dram.event_refresh),
+            counters.function.eq(executor.running),
             counters.word_read.eq(dram.strobes.bundle_read),
             counters.word_written.eq(dram.strobes.bundle_write),
             counters.host_granule.eq(dram.host_done),

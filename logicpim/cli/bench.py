@@ -17,6 +17,8 @@ from ..sim.model.arithmetic import bytes_as_fp16, fp32_to_bf16
 from ..sim.model.gemm import gemm
 from ..spec.errors import LogicPimError
 from ..spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
+from . import bench_attention, bench_ffn
+from .figures import figures, rows
 from .io import (
     Progress,
     add_bundles_option,
@@ -25,7 +27,6 @@ from .io import (
     add_weights_options,
     bundles_of,
     config_of,
-    count,
     listing,
     percent,
     scale_group_of,
@@ -115,6 +116,8 @@ def add_parser(subparsers):
     add_json_option(p)
     p.set_defaults(run=run, show=show,
                    status=lambda result: 0 if result["matches_reference"] else 1)
+    bench_ffn.add_kernel(kernels)
+    bench_attention.add_kernel(kernels)
     return p
 
 
@@ -173,21 +176,9 @@ def run(args) -> dict:
         "channels": config.channels, "weights": args.weights, "scale_group": group,
         "transpose": args.transpose, "input": args.input,
         "output": args.output, "refresh": config.refresh,
-        "cycles": stats.cycles if timed else None,
-        "weight_bytes": stats.weight_bytes,
-        "bandwidth_efficiency": efficiency,
         "bandwidth_bound": limit,
         "of_bound": efficiency / limit if efficiency is not None else None,
-        "mac_utilisation": stats.mac_utilisation(config),
-        "active": stats.active if timed else None,
-        "stalls": stats.stalls if timed else {},
-        "words_read": stats.words_read if timed else None,
-        "refreshes": stats.refreshes if timed else None,
-        "matches_reference": bool(matches),
-        "setup_s": started - begun,
-        "wall_s": wall,
-        "cycles_per_s": stats.cycles / wall if timed else None,
-        "macs_per_s": stats.macs / wall,
+        **figures(config, stats, timed, bool(matches), started - begun, wall),
     }
 
 
@@ -212,16 +203,4 @@ def show(result: dict, args) -> None:
     r = result
     print(f"GEMM M={r['m']} N={r['n']} K={r['k']} on {r['config']} ({r['channels']} channel"
           f"{'s' * (r['channels'] > 1)}, {r['backend']})")
-    print(listing([
-        ("cycles", count(r["cycles"])),
-        ("weight bytes", count(r["weight_bytes"])),
-        ("bandwidth efficiency", percent(r["bandwidth_efficiency"])),
-        ("at most, by formula", percent(r["bandwidth_bound"])),
-        ("MAC utilisation", percent(r["mac_utilisation"])),
-        ("tile active", count(r["active"])),
-        *((f"stalled: {cause}", count(clocks)) for cause, clocks in r["stalls"].items()),
-        ("equals the reference", "yes" if r["matches_reference"] else "NO"),
-        ("seconds", f"{r['wall_s']:.2f}"),
-        ("cycles a second", count(r["cycles_per_s"])),
-        ("MACs a second", count(r["macs_per_s"])),
-    ]), end="")
+    print(listing([("at most, by formula", percent(r["bandwidth_bound"])), *rows(r)]), end="")

@@ -18,7 +18,7 @@ examples
   logicpim run models/tiny-mixtral --prompt "In the beginning" --backend verilator
                                                   decode text, the experts on the RTL
   logicpim inspect mixtral-8x7b --batch 32        its operations, sizes and Op/B
-  logicpim bench gemm --m 8 --n 1024 --k 4096     measure one kernel on the RTL
+  logicpim bench gemm --m 8 --n 1024 --k 4096     measure one kernel on the RTL (or ffn, attention)
 
 Every command takes --json (one object on stdout), shows progress on stderr, and ends with a
 status other than 0 and one line on stderr if something is wrong.

@@ -2,7 +2,7 @@
 """The experts of a model on Logic-PIM: their matrices in DRAM, their products on the device."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 
 import numpy as np
@@ -10,12 +10,15 @@ import numpy as np
 from ..llm.checkpoint import Checkpoint
 from ..llm.config import ModelConfig
 from ..llm.decoder import combine
+from ..llm.kinds import Mlp
 from ..llm.ops import activate
 from ..llm.tensors import matrix_shape
 from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import CapacityError, ModelError
+from ..spec.functions import Function
 from ..spec.isa import Format
+from .ffn import Ffn, FfnJob, FfnKernels
 from .kernel import Job, Kernels
 from .memory import Matrix, Memory, load, load_quantised
 from .stats import Stats
@@ -44,9 +47,12 @@ def place_experts(config: Config, model: ModelConfig, bundles: int = 1,
 class ExpertRunner:
     """Callable as :data:`~logicpim.llm.decoder.Experts`: runs a layer's experts on a device.
 
-    For each layer it groups the tokens by expert and runs W1 and W3 of all chosen experts in one
-    program, biases and activation in numpy float32, then W2 of all in another. Operands are rounded
-    to FP16, results come back as FP32.
+    For each layer it groups the tokens by expert. Gated FP16 experts without biases, of a function
+    that the activation module has, run on the device as a whole: W1, W3, activation and W2 of all
+    chosen experts are one program. With several channels, whose W2 are dealt by rows so that no
+    bit depends on their number, the host passes the activations on between two programs. Other
+    experts have biases and activation in numpy float32 between W1, W3 and W2. Operands are
+    rounded to FP16, results come back as FP32.
 
     Parameters
     ----------
@@ -70,7 +76,7 @@ class ExpertRunner:
         What is going on, as :attr:`stats` shall tell it.
     stats : dict of (str, str) to Stats
         What the products cost so far, by phase and matrices: ``w1, w3`` (``w1`` if
-        not gated) or ``w2``.
+        not gated) or ``w2``; ``ffn`` where they run as a whole.
     routed : list of int
         Tokens of each chosen expert, in the order of the calls.
     """
@@ -99,6 +105,10 @@ class ExpertRunner:
                         matrices[name] = load_quantised(
                             device, matrix, checkpoint.expert(layer, expert, name), scale_group)
         progress(config.layers, config.layers)
+        function = None
+        if weights == Format.FP16:
+            function = device_function(device.config, config.expert, self._biases)
+        self._ffn = None if function is None else FfnKernels(self._kernels, function)
 
     def total(self) -> Stats:
         """The cost of all products."""
@@ -120,6 +130,8 @@ class ExpertRunner:
             matrices = self._matrices[layer, expert]
             jobs.append(Job(x_bits, tuple(matrices[name] for name in before)))
             self.routed.append(len(tokens))
+        if self._ffn is not None:
+            return combine(x, indices, weights, self._whole(layer, chosen, jobs))
         first = self._kernels.run(jobs, stats=self.stats[self.phase, ", ".join(before)])
         inner = [activate(self._expert, *(self._biased(layer, expert, name, y)
                                           for name, y in zip(before, ys, strict=True)))
@@ -131,11 +143,32 @@ class ExpertRunner:
                    for e, (y,) in zip(chosen, down, strict=True)}
         return combine(x, indices, weights, results)
 
+    def _whole(self, layer: int, chosen: list[int], jobs: list[Job]) -> dict[int, np.ndarray]:
+        """Results of experts whose activation the device makes."""
+        down = [self._matrices[layer, expert]["w2"] for expert in chosen]
+        stats = self.stats[self.phase, "ffn"]
+        ffns = [FfnJob(job.x_bits, Ffn(*job.matrices, (w,)))
+                for job, w in zip(jobs, down, strict=True)]
+        if self.device.config.channels == 1:
+            return dict(zip(chosen, self._ffn.run(ffns, stats), strict=True))
+        inner = self._ffn.inner(ffns, stats)
+        ys = self._kernels.run([Job(h, (w,)) for h, w in zip(inner, down, strict=True)],
+                               stats=stats)
+        return {e: y.view(np.float32) for e, (y,) in zip(chosen, ys, strict=True)}
+
     def _biased(self, layer: int, expert: int, name: str, y: np.ndarray) -> np.ndarray:
         """FP32 results of a matrix as numbers, plus its bias if it has one."""
         bias = self._biases[layer, expert].get(name)
         values = y.view(np.float32)
         return values if bias is None else values + bias
+
+
+def device_function(config: Config, expert: Mlp | None, biases: Mapping) -> Function | None:
+    """The function that the device applies to gate and up of such experts; None if it cannot."""
+    if not config.functions or expert is None or not expert.gated or any(biases.values()):
+        return None
+    return {"silu": Function.SILU, "relu": Function.RELU,
+            "gelu_tanh": Function.GELU}.get(expert.activation)
 
 
 def to_fp16(x: np.ndarray, layer: int) -> np.ndarray:

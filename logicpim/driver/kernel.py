@@ -125,11 +125,12 @@ class Kernels:
                 reads.setdefault(piece.channel, []).append((line, y[:, row:row + n]))
         for channel in programs:
             self.device.write_buffer(channel, Buffer.INPUT, 0, images[channel])
-        self._execute(programs, stats)
+        self.execute(programs, stats)
         for channel, parts in reads.items():
             self._read(channel, parts, output)
 
-    def _execute(self, programs, stats):
+    def execute(self, programs: dict[int, list[Instruction]], stats: Stats) -> None:
+        """Run a program per channel and count what it cost; every instruction has to end well."""
         done = self.device.execute(programs)
         for channel, program in programs.items():
             for instruction, completion in zip(program, done[channel], strict=True):

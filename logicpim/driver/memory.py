@@ -85,6 +85,13 @@ class Memory:
                 row += rows
         return Matrix(n, k, space, tuple(pieces), fmt, bundles.bit_length() - 1)
 
+    def place_in(self, channel: int, n: int, k: int, space: int, bundles: int = 1,
+                 fmt: Format = Format.FP16) -> Matrix:
+        """Likewise, all of it in one channel."""
+        need = -(-n // self.config.tile.rows) * layout.granules_for(self.config, k, fmt)
+        address = self._take(f"a {n} x {k} matrix", channel, space, bundles, need)
+        return Matrix(n, k, space, (Piece(channel, 0, n, address),), fmt, bundles.bit_length() - 1)
+
     def place_transposed(self, n: int, k: int, space: int, bundles: int = 1,
                          fmt: Format = Format.FP16) -> tuple[Matrix, ...]:
         """Room for a matrix that lies as [k, n], cut into matrices of one piece a channel."""

@@ -2,6 +2,7 @@
 """What ran where: the operations of a run summed up, with what Logic-PIM measured beside them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..llm.graph import Operation, Place
 from ..spec.config import Config
@@ -18,6 +19,8 @@ def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
     """
     rows = []
     for phase, done in operations.items():
+        if (phase, "ffn") in stats:
+            done = [_whole(operation) for operation in done]
         for name, place in dict.fromkeys((o.name, o.place) for o in done):
             same = [o for o in done if (o.name, o.place) == (name, place)]
             row = {"phase": phase, "operation": name, "where": str(place)}
@@ -32,6 +35,15 @@ def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
                 row |= cost(config, measured)
             rows.append(row)
     return rows
+
+
+def _whole(operation: Operation) -> Operation:
+    """The products of an expert that runs as a whole are one row, its activation is another."""
+    if operation.name in ("expert w1, w3", "expert w2"):
+        return replace(operation, name="expert ffn")
+    if operation.name == "expert activation":
+        return replace(operation, place=Place.LOGIC_PIM)
+    return operation
 
 
 def cost(config: Config, stats: Stats) -> dict:

@@ -12,7 +12,7 @@ from functools import cached_property
 from .dram import TIMINGS, Organisation, Timing
 from .ecc import CHECK_BITS, PART_BITS
 from .errors import ConfigError
-from .isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
+from .isa import BYTE_FORMATS, FUNCTION_OPCODES, WEIGHT_FORMATS, Format, Opcode
 
 ELEMENT_BITS = 16
 
@@ -111,6 +111,8 @@ class Config:
         Whether the lanes of the DRAM's data buses come in groups with a spare lane and a test.
     lane_group : int
         Data lanes that share a spare lane.
+    functions : bool
+        Whether a channel has an activation and a softmax module.
     """
 
     name: str = "custom"
@@ -133,6 +135,7 @@ class Config:
     ecc: bool = False
     lane_repair: bool = False
     lane_group: int = 64
+    functions: bool = True
 
     def __post_init__(self):
         self.tile.check()
@@ -143,7 +146,7 @@ class Config:
         _power_of_two("queue_depth", self.queue_depth, 2, 256)
         _power_of_two("host_burst", self.host_burst, 1, 1024)
         _power_of_two("lane_group", self.lane_group, 8, 256)
-        for name in ("refresh", "stagger", "ecc", "lane_repair"):
+        for name in ("refresh", "stagger", "ecc", "lane_repair", "functions"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.refresh_kind not in ("bank", "all"):
@@ -198,6 +201,11 @@ class Config:
     @property
     def output_formats(self) -> tuple[Format, ...]:
         return (*self.input_formats, Format.FP32)
+
+    @property
+    def opcodes(self) -> tuple[Opcode, ...]:
+        """What a channel executes."""
+        return tuple(o for o in Opcode if self.functions or o not in FUNCTION_OPCODES)
 
     @property
     def has_bytes(self) -> bool:

@@ -49,6 +49,7 @@ class Counter(enum.IntEnum):
     WORDS_UNCORRECTED = 13
     HOST_CORRECTED = 14
     HOST_UNCORRECTED = 15
+    STALL_FUNCTION = 16
 
     @property
     def meaning(self) -> str:
@@ -73,6 +74,7 @@ _MEANINGS = {
     Counter.WORDS_UNCORRECTED: "parts read over the Logic-PIM path with more than one wrong bit",
     Counter.HOST_CORRECTED: "parts of 64 bits read over the xPU path with one wrong bit",
     Counter.HOST_UNCORRECTED: "parts read over the xPU path with more than one wrong bit",
+    Counter.STALL_FUNCTION: "tile idle: the activation or the softmax module at work",
 }
 ECC_COUNTERS = (Counter.WORDS_CORRECTED, Counter.WORDS_UNCORRECTED, Counter.HOST_CORRECTED,
                 Counter.HOST_UNCORRECTED)

@@ -9,6 +9,8 @@ lines (one granule of each token of a group).
 import enum
 from dataclasses import dataclass
 
+from .functions import Function
+
 INSTRUCTION_BITS = 256
 
 
@@ -19,6 +21,12 @@ class Opcode(enum.IntEnum):
     GEMM = 0x10
     LOAD = 0x20
     STORE = 0x21
+    ACTIVATE = 0x30
+    SOFTMAX = 0x31
+
+
+FUNCTION_OPCODES = (Opcode.ACTIVATE, Opcode.SOFTMAX)
+"""Those of the activation and the softmax module, which a configuration may lack."""
 
 
 class Format(enum.IntEnum):
@@ -59,6 +67,8 @@ class Status(enum.IntEnum):
     RESULT_RANGE = 7
     DATA_ERROR = 8
     TOO_WIDE = 10
+    BAD_SCALE = 11
+    BAD_LENGTH = 12
 
     @property
     def reason(self) -> str:
@@ -68,16 +78,18 @@ class Status(enum.IntEnum):
 
 _REASONS = {
     Status.OK: "done",
-    Status.BAD_OPCODE: "the opcode is not known",
+    Status.BAD_OPCODE: "the opcode is not known, or not in this configuration",
     Status.BAD_RESERVED: "a bit that the opcode does not use is set",
-    Status.BAD_FORMAT: "a number format, an interleave, a scale group or a transposed product that "
-                       "this configuration does not have",
+    Status.BAD_FORMAT: "a number format, an interleave, a function, a scale group or a transposed "
+                       "product that this configuration does not have",
     Status.ZERO_SIZE: "M, N, K or the length is zero",
     Status.DRAM_RANGE: "the DRAM words run past the end of their bundle or set of bundles",
     Status.SOURCE_RANGE: "the source lines run past the end of their buffer",
     Status.RESULT_RANGE: "the result lines run past the end of their buffer",
     Status.DATA_ERROR: "it ran, but DRAM words that it read had more wrong bits than ECC corrects",
     Status.TOO_WIDE: "a transposed weight has more columns than the accumulators hold",
+    Status.BAD_SCALE: "the scale is negative, subnormal, infinite or NaN",
+    Status.BAD_LENGTH: "the length is more than N or, if causal, less than M",
 }
 
 
@@ -99,31 +111,48 @@ class Field:
 _ALL = tuple(Opcode)
 _GEMM = (Opcode.GEMM,)
 _MOVE = (Opcode.LOAD, Opcode.STORE)
+_ACTIVATE = (Opcode.ACTIVATE,)
+_SOFTMAX = (Opcode.SOFTMAX,)
+_FUNCTION = _ACTIVATE + _SOFTMAX
 
 FIELDS = {f.name: f for f in (
     Field("opcode", 0, 8, _ALL, "what to do"),
     Field("tag", 16, 16, _ALL, "returned with the completion, free for the host"),
     Field("weight_format", 32, 4, _GEMM, "format of the weights in DRAM"),
-    Field("input_format", 36, 4, _GEMM, "format of the operand lines: FP16 or BF16"),
-    Field("output_format", 40, 4, _GEMM, "format of the results: FP16, BF16 or FP32"),
+    Field("input_format", 36, 4, _GEMM + _FUNCTION,
+          "format of the operands of a GEMM: FP16 or BF16; of the sources of ACTIVATE and "
+          "SOFTMAX: FP16, BF16 or FP32"),
+    Field("output_format", 40, 4, _GEMM + _FUNCTION,
+          "format of the results: FP16, BF16 or, of a GEMM, FP32"),
     Field("buffer", 44, 1, _MOVE, "buffer to move: INPUT or TEMP"),
     Field("scaled", 45, 1, _GEMM, "multiply row n, or each group of its words, by a scale"),
     Field("transpose", 46, 1, _GEMM, "the weight is stored as W[K, N]: reduce over its rows"),
     Field("accumulate", 47, 1, _GEMM, "add to the FP32 results that lie at result_line"),
     Field("interleave", 48, 2, _GEMM + _MOVE,
           "log2 of the bundles that the words are dealt over, a row of each in turn"),
-    Field("m", 64, 16, _GEMM, "tokens"),
-    Field("n", 80, 24, _GEMM, "output rows of the weight"),
+    Field("function", 52, 4, _ACTIVATE, "the activation function, see below"),
+    Field("gated", 56, 1, _ACTIVATE, "multiply by the second source"),
+    Field("causal", 57, 1, _SOFTMAX,
+          "row i of the M rows has M - 1 - i elements less that count than the last row"),
+    Field("m", 64, 16, _GEMM + _FUNCTION, "tokens, or rows"),
+    Field("n", 80, 24, _GEMM + _FUNCTION, "output rows of the weight, or elements of a row"),
     Field("k", 104, 24, _GEMM, "reduction length"),
     Field("address", 128, 32, _GEMM + _MOVE, "first bundle word in DRAM"),
-    Field("length", 160, 32, _MOVE, "bundle words to move"),
+    Field("scale", 128, 32, _SOFTMAX,
+          "what scores are multiplied by, binary32: zero or normal, not negative"),
+    Field("length", 160, 32, _MOVE + _SOFTMAX,
+          "bundle words to move; elements of the last row of a SOFTMAX that count"),
     Field("scale_line", 160, 24, _GEMM, "first line of the scales (input buffer), FP32 each"),
     Field("scale_group", 184, 8, _GEMM,
           "words of a row of the weight that share a scale; 0: the whole row"),
-    Field("source_line", 192, 24, _GEMM + (Opcode.STORE,),
-          "first line read: operands (input buffer) of a GEMM, data of a STORE"),
-    Field("result_line", 224, 24, _GEMM + (Opcode.LOAD,),
-          "first line written: results (temp buffer) of a GEMM, data of a LOAD"),
+    Field("second_line", 160, 24, _ACTIVATE,
+          "first line of the second source (temp buffer), of the same form as the first"),
+    Field("source_line", 192, 24, _GEMM + (Opcode.STORE,) + _FUNCTION,
+          "first line read: operands (input buffer) of a GEMM, data of a STORE, results of a "
+          "GEMM (temp buffer) for ACTIVATE and SOFTMAX"),
+    Field("result_line", 224, 24, _GEMM + (Opcode.LOAD,) + _FUNCTION,
+          "first line written: results (temp buffer) of a GEMM, data of a LOAD, operands "
+          "(input buffer) that ACTIVATE and SOFTMAX make"),
 )}
 
 
@@ -153,6 +182,11 @@ class Instruction:
     scaled: int = 0
     scale_line: int = 0
     scale_group: int = 0
+    function: Function = Function.SILU
+    gated: int = 0
+    causal: int = 0
+    scale: int = 0
+    second_line: int = 0
     source_line: int = 0
     result_line: int = 0
 
@@ -174,7 +208,7 @@ class Instruction:
             value = word >> f.lsb & (1 << f.width) - 1
             if values.get("opcode") in set(Opcode) and values["opcode"] not in f.opcodes:
                 continue
-            kind = {"opcode": Opcode, "buffer": Buffer}.get(
+            kind = {"opcode": Opcode, "buffer": Buffer, "function": Function}.get(
                 f.name, Format if f.name.endswith("_format") else int)
             values[f.name] = kind(value) if kind is int or value in set(kind) else value
         return cls(**values)

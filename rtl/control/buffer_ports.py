@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Who may reach which buffer: GEMM module first, then LOAD/STORE, then the host."""
+"""Who may reach which buffer: GEMM module first, then LOAD/STORE, host, functions."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
@@ -17,7 +17,8 @@ class BufferPorts(wiring.Component):
     """Shares the ports of the input and the temp buffer.
 
     The GEMM module reads both buffers and writes the temp buffer before anybody else; movers and
-    host reach both, named by their select, and wait for a free clock.
+    host reach both, named by their select, and wait for a free clock. The function modules read the
+    temp buffer and write the input buffer in the clocks that are left: they want long runs.
 
     Parameters
     ----------
@@ -26,6 +27,7 @@ class BufferPorts(wiring.Component):
     Members
     -------
     operands, prior, results : In, the GEMM module's readers and its writer
+    sources, activations : In, the function modules' reader and writer
     load_select, load : In, the loader's buffer and writer
     store_select, store : In, the storer's buffer and reader
     host_select, host_read, host_write : In, the host's buffer, reader and writer
@@ -45,6 +47,7 @@ class BufferPorts(wiring.Component):
         super().__init__({
             "operands": In(read(config.input_lines)), "prior": In(read(config.temp_lines)),
             "results": In(write(config.temp_lines)),
+            "sources": In(read(config.temp_lines)), "activations": In(write(config.input_lines)),
             "load_select": In(1), "load": In(write(either)),
             "store_select": In(1), "store": In(read(either)),
             "host_select": In(1), "host_read": In(read(either)), "host_write": In(write(either)),
@@ -74,17 +77,19 @@ class BufferPorts(wiring.Component):
         m.submodules.input_readers = input_readers = ReadArbiter(
             config, lines=config.input_lines, readers=3)
         m.submodules.input_writers = input_writers = WriteArbiter(
-            config, lines=config.input_lines, writers=2)
+            config, lines=config.input_lines, writers=3)
         m.submodules.temp_readers = temp_readers = ReadArbiter(
-            config, lines=config.temp_lines, readers=3, urgent=True)
+            config, lines=config.temp_lines, readers=4, urgent=True)
         m.submodules.temp_writers = temp_writers = WriteArbiter(
             config, lines=config.temp_lines, writers=3)
         connect(m, flipped(self.operands), input_readers.i[0])
         connect(m, flipped(self.prior), temp_readers.i[0])
         connect(m, flipped(self.results), temp_writers.i[0])
+        connect(m, flipped(self.sources), temp_readers.i[3])
+        connect(m, flipped(self.activations), input_writers.i[2])
         self._readers(m, Buffer.INPUT, list(input_readers.i)[1:])
-        self._readers(m, Buffer.TEMP, list(temp_readers.i)[1:])
-        self._writers(m, Buffer.INPUT, list(input_writers.i))
+        self._readers(m, Buffer.TEMP, list(temp_readers.i)[1:3])
+        self._writers(m, Buffer.INPUT, list(input_writers.i)[:2])
         self._writers(m, Buffer.TEMP, list(temp_writers.i)[1:])
         for arbiter, port in ((input_readers, self.input_read), (input_writers, self.input_write),
                               (temp_readers, self.temp_read), (temp_writers, self.temp_write)):

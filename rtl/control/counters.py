@@ -30,6 +30,7 @@ class Counters(wiring.Component):
         is put out; the first clock counted is the one after ``accepted``
     tile : In, what the tile did
     activity : In, what the DRAM controller does
+    function : In, a function module has a job
     word_read, word_written, host_granule, refresh : In, event pulses
     ecc : In(EccEvents) (``config.ecc``)
     clear : In, set all to zero
@@ -42,7 +43,7 @@ class Counters(wiring.Component):
         ecc = {"ecc": In(EccEvents(config))} if config.ecc else {}
         super().__init__({
             "accepted": In(1), "completed": In(1),
-            "tile": In(GemmEvents()), "activity": In(Activity),
+            "tile": In(GemmEvents()), "activity": In(Activity), "function": In(1),
             "word_read": In(1), "word_written": In(1), "host_granule": In(1), "refresh": In(1),
             "clear": In(1), "in_flight": Out(1),
             "values": Out(unsigned(64)).array(len(Counter)), **ecc,
@@ -86,6 +87,8 @@ class Counters(wiring.Component):
                     for state, counter in waits.items():
                         with m.Case(state):
                             m.d.comb += causes[counter].eq(1)
+            with m.Elif(self.function):
+                m.d.comb += causes[Counter.STALL_FUNCTION].eq(1)
             with m.Else():
                 m.d.comb += causes[Counter.STALL_CONTROL].eq(1)
 

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from logicpim.spec.config import Config
+from logicpim.spec.functions import Function
 from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Format, Opcode, Status, allowed_mask
 
 from .descriptor import ceil_shift, field, has_bytes, operation
@@ -17,7 +18,8 @@ WORDS, SOURCE, SCALES, RESULTS = range(4)
 COPIED = ("opcode", "tag", "weight_format", "input_format", "output_format", "buffer",
           "scaled", "scale_line", "scale_group", "accumulate", "transpose",
           "interleave",
-          "m", "n", "k", "address", "source_line", "result_line")
+          "m", "n", "k", "address", "source_line", "result_line",
+          "function", "gated", "causal", "scale", "length")
 
 
 class InstructionDecoder(wiring.Component):
@@ -51,19 +53,24 @@ class InstructionDecoder(wiring.Component):
         opcode = field(descriptor, "opcode")
         is_gemm = opcode == Opcode.GEMM
         is_move = (opcode == Opcode.LOAD) | (opcode == Opcode.STORE)
-        reserved = Signal()
+        is_function = self._is_function(opcode)
+        reserved, unknown = Signal(), Signal(init=1)
         with m.Switch(opcode):
-            for known in Opcode:
+            for known in self.config.opcodes:
                 with m.Case(known):
+                    m.d.comb += unknown.eq(0)
                     m.d.comb += reserved.eq(
                         (descriptor & (2**INSTRUCTION_BITS - 1 - allowed_mask(known))).any())
         bad_format = Signal()
-        for which in ("weight", "input", "output"):
-            legal = Signal(name=f"{which}_legal")
-            for known in getattr(self.config, f"{which}_formats"):
-                with m.If(field(descriptor, f"{which}_format") == known):
-                    m.d.comb += legal.eq(1)
-            with m.If(is_gemm & ~legal):
+        for checked, which, known in (
+                (is_gemm, "weight_format", self.config.weight_formats),
+                (is_gemm, "input_format", self.config.input_formats),
+                (is_gemm, "output_format", self.config.output_formats),
+                (is_function, "input_format", self.config.output_formats),
+                (is_function, "output_format", self.config.input_formats),
+                (opcode == Opcode.ACTIVATE, "function", Function)):
+            value = field(descriptor, which)
+            with m.If(checked & ~Cat(value == one for one in known).any()):
                 m.d.comb += bad_format.eq(1)
         most = ceil_log2(self.config.dram.bundles)
         with m.If((is_gemm | is_move) & (field(descriptor, "interleave") > most)):
@@ -78,10 +85,11 @@ class InstructionDecoder(wiring.Component):
             m.d.comb += bad_format.eq(1)
         with m.If(is_gemm & (grouped & ~scaled if self.config.has_bytes else grouped | scaled)):
             m.d.comb += bad_format.eq(1)
-        zero = ((is_gemm & ~(field(descriptor, "m").any() & field(descriptor, "n").any()
-                             & field(descriptor, "k").any()))
-                | (is_move & ~field(descriptor, "length").any()))
-        with m.If(~(is_gemm | is_move | (opcode == Opcode.FENCE))):
+        m_n, length = (Cat(field(descriptor, "m").any(), field(descriptor, "n").any()).all(),
+                       field(descriptor, "length").any())
+        zero = ((is_gemm & ~(m_n & field(descriptor, "k").any())) | (is_move & ~length)
+                | (is_function & ~(m_n & (length | (opcode == Opcode.ACTIVATE)))))
+        with m.If(unknown):
             m.d.comb += status.eq(Status.BAD_OPCODE)
         with m.Elif(reserved):
             m.d.comb += status.eq(Status.BAD_RESERVED)
@@ -91,8 +99,18 @@ class InstructionDecoder(wiring.Component):
             m.d.comb += status.eq(Status.ZERO_SIZE)
         return status
 
+    def _is_function(self, opcode):
+        """Whether it is one of the activation or the softmax module."""
+        return (((opcode == Opcode.ACTIVATE) | (opcode == Opcode.SOFTMAX))
+                if self.config.functions else Const(0, 1))
+
+    def _lines(self, n, fmt):
+        """Lines of a group's results."""
+        per = self.config.granule_elements
+        return Mux(fmt == Format.FP32, ceil_shift(n, per // 2), ceil_shift(n, per))
+
     def _sizes(self, op, length):
-        """Derived sizes: (token groups, blocks of rows of the weight, words of a row, operand lines
+        """Derived sizes: (token groups, blocks of rows of the weight, words of a row, source lines
         of a group, result lines, lines moved)."""
         config, tile = self.config, self.config.tile
         words = lines = ceil_shift(op.k, config.granule_elements)
@@ -104,39 +122,56 @@ class InstructionDecoder(wiring.Component):
         if config.transposes:
             blocks = Mux(op.transpose, ceil_shift(op.k, tile.rows), blocks)
             words = Mux(op.transpose, ceil_shift(op.n, config.granule_elements), words)
+        lines = Mux(self._is_function(op.opcode), self._lines(op.n, op.input_format), lines)
         return (ceil_shift(op.m, tile.tokens), blocks, words, lines,
-                Mux(op.output_format == Format.FP32,
-                    ceil_shift(op.n, config.granule_elements // 2),
-                    ceil_shift(op.n, config.granule_elements)),
+                self._lines(op.n, op.output_format),
                 ceil_shift(length * tile.rows, tile.tokens))
 
-    def _range_status(self, m: Module, op, step: Signal, count: Signal, address) -> Signal:
+    def _range_status(self, m: Module, op, step: Signal, count: Signal, address, length) -> Signal:
         """Whether the range of this step fits."""
         config, org = self.config, self.config.dram
-        is_gemm = op.opcode == Opcode.GEMM
-        reads = is_gemm | (op.opcode == Opcode.STORE)
-        writes = is_gemm | (op.opcode == Opcode.LOAD)
-        source_limit = Mux(is_gemm | (op.buffer == Buffer.INPUT),
-                           config.input_lines, config.temp_lines)
-        result_limit = Mux(is_gemm | (op.buffer == Buffer.TEMP),
-                           config.temp_lines, config.input_lines)
+        is_gemm, is_function = op.opcode == Opcode.GEMM, self._is_function(op.opcode)
+        reads = is_gemm | is_function | (op.opcode == Opcode.STORE)
+        writes = is_gemm | is_function | (op.opcode == Opcode.LOAD)
+        from_input = is_gemm | ~is_function & (op.buffer == Buffer.INPUT)
+        to_temp = is_gemm | ~is_function & (op.buffer == Buffer.TEMP)
+        source_limit = Mux(from_input, config.input_lines, config.temp_lines)
+        result_limit = Mux(to_temp, config.temp_lines, config.input_lines)
         status = Signal(Status)
         at, limit = self._set_position(m, address, op.interleave)
-        with m.If((step == WORDS) & ((address >= org.words) | (at + count > limit))):
+        with m.If((step == WORDS) & ~is_function & ((address >= org.words) | (at + count > limit))):
             m.d.comb += status.eq(Status.DRAM_RANGE)
-        with m.If((step == SOURCE) & reads & (op.source_line + count > source_limit)):
+        source_end, result_end = op.source_line + count, op.result_line + count
+        second_end, second = op.second_line + count, is_function & op.gated
+        with m.If((step == SOURCE) & (reads & (source_end > source_limit)
+                                      | second & (second_end > source_limit))):
             m.d.comb += status.eq(Status.SOURCE_RANGE)
+        with m.If(step == SOURCE):
+            m.d.sync += [op.source_end.eq(source_end), op.second_end.eq(Mux(second, second_end, 0))]
         if config.has_bytes:
             blocks = config.line_bytes // (4 * config.tile.rows)    # whose scales fill a line
             scales = op.scale_line + ceil_shift(count, blocks)
             with m.If((step == SCALES) & is_gemm & op.scaled & (scales > config.input_lines)):
                 m.d.comb += status.eq(Status.SOURCE_RANGE)
-        with m.If((step == RESULTS) & writes & (op.result_line + count > result_limit)):
-            m.d.comb += status.eq(Status.RESULT_RANGE)
-        with m.Elif((step == RESULTS) & is_gemm & op.transpose
-                    & (op.n > config.transposed_columns)):
-            m.d.comb += status.eq(Status.TOO_WIDE)
+            with m.If((step == SCALES) & is_gemm & op.scaled):
+                m.d.sync += op.second_end.eq(scales)
+        with m.If(step == RESULTS):
+            m.d.sync += op.result_end.eq(result_end)
+            with m.If(writes & (result_end > result_limit)):
+                m.d.comb += status.eq(Status.RESULT_RANGE)
+            with m.Elif(is_gemm & op.transpose & (op.n > config.transposed_columns)):
+                m.d.comb += status.eq(Status.TOO_WIDE)
+            with m.Elif(is_function & (op.opcode == Opcode.SOFTMAX)):
+                self._softmax_status(m, op, length, status)
         return status
+
+    def _softmax_status(self, m: Module, op, length, status):
+        """A scale that the softmax module cannot take, a length that its rows do not have."""
+        exponent, fraction = op.scale[23:], op.scale[:23]
+        with m.If((exponent >= 255) | (exponent == 0) & fraction.any()):
+            m.d.comb += status.eq(Status.BAD_SCALE)
+        with m.Elif((length > op.n) | op.causal & (length < op.m)):
+            m.d.comb += status.eq(Status.BAD_LENGTH)
 
     def _set_position(self, m: Module, address, interleave):
         """(position of the address in its set of bundles, words of the set)."""
@@ -191,10 +226,11 @@ class InstructionDecoder(wiring.Component):
         count = Signal(2 * SIZE_BITS)
         m.d.comb += [
             self.o.payload.eq(op),
-            count.eq(Mux(op.opcode == Opcode.GEMM, product, Mux(step == WORDS, length, moved))),
+            count.eq(Mux((op.opcode == Opcode.GEMM) | self._is_function(op.opcode), product,
+                         Mux(step == WORDS, length, moved))),
         ]
         k_groups, divide, divided = self._scale_groups(m, op, k_words)
-        range_status = self._range_status(m, op, step, count, field(word, "address"))
+        range_status = self._range_status(m, op, step, count, field(word, "address"), length)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -204,6 +240,9 @@ class InstructionDecoder(wiring.Component):
                     m.next = "FIELDS"
             with m.State("FIELDS"):
                 m.d.sync += [op[name].eq(field(word, name)) for name in COPIED]
+                m.d.sync += op.second_line.eq(Mux(field(word, "opcode") == Opcode.GEMM,
+                                                  field(word, "scale_line"),
+                                                  field(word, "second_line")))
                 m.d.sync += [op.status.eq(field_status), step.eq(0)]
                 checked = (field_status != Status.OK) | (field(word, "opcode") == Opcode.FENCE)
                 m.next = "SELECT"

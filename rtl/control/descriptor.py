@@ -6,6 +6,7 @@ from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from logicpim.spec.config import Config
+from logicpim.spec.functions import Function
 from logicpim.spec.isa import BYTE_FORMATS, FIELDS, Format, Opcode, Status
 
 
@@ -19,7 +20,9 @@ def operation(config: Config) -> data.StructLayout:
     """A checked instruction with what execution derives from it.
 
     ``words`` is the number of bundle words (of one pass over the weights for a GEMM);
-    ``source_stride`` and ``result_stride`` are the lines of one token group.
+    ``source_stride`` and ``result_stride`` are the lines of one token group. Of the lines that
+    are read and written, ``_end`` is the one past the last; of a second source (the scales of a
+    GEMM, the factors of an ACTIVATE), 0 where there is none.
     """
     word_bits = ceil_log2(config.dram.words)
     return data.StructLayout({
@@ -32,6 +35,10 @@ def operation(config: Config) -> data.StructLayout:
         "address": unsigned(word_bits), "words": unsigned(word_bits + 1),
         "source_line": unsigned(24), "result_line": unsigned(24),
         "source_stride": unsigned(24), "result_stride": unsigned(24),
+        "source_end": unsigned(24), "second_line": unsigned(24), "second_end": unsigned(24),
+        "result_end": unsigned(24),
+        "function": Function, "gated": unsigned(1), "causal": unsigned(1),
+        "scale": unsigned(32), "length": unsigned(24),
     })
 
 

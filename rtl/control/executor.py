@@ -1,30 +1,35 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Operation executor: turns checked operations into jobs for DRAM, GEMM module and mover."""
+"""Operation executor: turns checked operations into jobs for the modules of a channel."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from logicpim.rtl.pim.functions import function_job
 from logicpim.rtl.signatures import bundle_job, gemm_job
-from logicpim.rtl.stream import Queue
+from logicpim.rtl.stream import Queue, connect
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format, Opcode, Status
 
 from .descriptor import COMPLETION, has_bytes, operation
+from .function_slot import FunctionSlot
 from .mover import move_job
 
 PASSES = 8  # GEMM jobs handed out and not done: more than tile and drain hold of useful size
+ORDER = 16  # of these and of function operations, until the completions before theirs are out
 
 
 class OperationExecutor(wiring.Component):
-    """Executes operations in program order; GEMMs follow each other without waiting.
+    """Executes operations as if in program order; GEMMs and functions need not wait.
 
     Promises that a refused operation starts no job, that completions come in program order, each
-    only when all effects of its operation are visible, and that an operation other than a GEMM
-    behind a GEMM starts when everything before it has completed. A GEMM reads the input buffer and
-    works on the temp buffer alone, and the GEMM module reads and writes results in job order, so
-    that one may stream while those before it drain; so may the passes of a GEMM with more tokens
-    than the accumulators hold (one over the weights for each block of ``tile.max_tokens``).
+    only when all effects of its operation are visible. A GEMM reads the input buffer and works on
+    the temp buffer alone, and the GEMM module reads and writes results in job order, so that one
+    may stream while those before it drain; so may the passes of a GEMM with more tokens than the
+    accumulators hold (one over the weights for each block of ``tile.max_tokens``). An ACTIVATE or
+    SOFTMAX waits, in a slot of its own, for the GEMMs before it with which it shares lines; a GEMM
+    behind it, if it shares lines with it, and the next ACTIVATE or SOFTMAX wait until it is done.
+    Anything else waits until all before it has completed, and what is behind waits for it.
 
     Parameters
     ----------
@@ -36,8 +41,10 @@ class OperationExecutor(wiring.Component):
     bundle : Out, stream of words to stream, see :func:`~logicpim.rtl.signatures.bundle_job`
     gemm : Out, stream of passes, see :func:`~logicpim.rtl.signatures.gemm_job`
     load, store : Out, streams of :func:`~logicpim.rtl.control.mover.move_job`
-    gemm_done, load_done, bundle_done : In, a pulse for each finished job; a STORE is finished
-        with its ``bundle`` job, which is when DRAM has taken the last word
+    function : Out, stream of :func:`~logicpim.rtl.pim.functions.function_job`
+    gemm_done, load_done, bundle_done, function_done : In, a pulse for each finished job; a STORE
+        is finished with its ``bundle`` job, which is when DRAM has taken the last word
+    running : Out, a function job is under way
     read_error : In, stream of verdicts on the jobs that read, in order (``config.ecc``): 1 where
         a word was not correct; awaited before the operation's completion, whose status it decides
     o : Out, stream of completions
@@ -52,7 +59,9 @@ class OperationExecutor(wiring.Component):
             "gemm": Out(stream.Signature(gemm_job(config))),
             "load": Out(stream.Signature(move_job(config))),
             "store": Out(stream.Signature(move_job(config))),
-            "gemm_done": In(1), "load_done": In(1), "bundle_done": In(1),
+            "function": Out(stream.Signature(function_job(config))),
+            "gemm_done": In(1), "load_done": In(1), "bundle_done": In(1), "function_done": In(1),
+            "running": Out(1),
             "o": Out(stream.Signature(COMPLETION)), **ecc,
         })
 
@@ -84,35 +93,70 @@ class OperationExecutor(wiring.Component):
         for move in (self.load, self.store):
             m.d.comb += [move.payload.buffer.eq(op.buffer), move.payload.words.eq(op.words)]
 
-    def _passes(self, m: Module, op, issue, last) -> tuple[Signal, Signal]:
-        """Completions of GEMMs: (no GEMM job is out, another may be handed out)."""
-        m.submodules.passes = passes = Queue(
-            data.StructLayout({"tag": unsigned(16), "last": unsigned(1)}), depth=PASSES)
-        out, done = Signal(range(PASSES + 1)), Signal(range(PASSES + 1))
-        head = passes.o.payload
-        retire, ended, status = Signal(), Signal(), Signal(Status)
+    def _completions(self, m: Module, op, issue, last, held):
+        """Completions of GEMMs and functions: (nothing is out, there is room for another
+        operation, for another GEMM job)."""
+        m.submodules.order = order = Queue(
+            data.StructLayout({"tag": unsigned(16), "last": unsigned(1), "function": unsigned(1)}),
+            depth=ORDER)
+        out, passes = Signal(range(ORDER + 1)), Signal(range(PASSES + 1))
+        done, functions = Signal(range(PASSES + 1)), Signal(range(ORDER + 1))
+        head = order.o.payload
+        given, ended, retire, gemm = Signal(), Signal(), Signal(), Signal()
+        judged, status = self._verdict(m, head, retire)
         m.d.comb += [
-            passes.i.valid.eq(issue & (op.opcode == Opcode.GEMM)),
-            passes.i.payload.tag.eq(op.tag), passes.i.payload.last.eq(last),
-            ended.eq(passes.o.valid & (done != 0)), status.eq(Status.OK),
-            retire.eq(ended & (~head.last | self.o.ready)), passes.o.ready.eq(retire),
+            gemm.eq(issue & (op.opcode == Opcode.GEMM)), given.eq(gemm | held),
+            order.i.valid.eq(given), order.i.payload.tag.eq(op.tag),
+            order.i.payload.last.eq(held | last), order.i.payload.function.eq(held),
+            ended.eq(order.o.valid & Mux(head.function, functions != 0, (done != 0) & judged)),
+            retire.eq(ended & (~head.last | self.o.ready)), order.o.ready.eq(retire),
         ]
-        if self.config.ecc:
-            # A pass has ended when its verdict is there; one bad pass is a bad GEMM.
-            spoilt = Signal()
-            bad = spoilt | self.read_error.payload
-            m.d.comb += ended.eq(passes.o.valid & (done != 0) & self.read_error.valid)
+        with m.If(ended & head.last):
+            m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(head.tag),
+                         self.o.payload.status.eq(status)]
+        m.d.sync += [
+            out.eq(out + given - retire),
+            passes.eq(passes + gemm - self.gemm_done),
+            done.eq(done + self.gemm_done - (retire & ~head.function)),
+            functions.eq(functions + self.function_done - (retire & head.function)),
+        ]
+        room = out != ORDER
+        return out == 0, room, room & (passes + done != PASSES)
+
+    def _verdict(self, m: Module, head, retire):
+        """(the verdict on the pass at the head is there, status of the operation at the head)."""
+        status = Signal(Status)
+        m.d.comb += status.eq(Status.OK)
+        if not self.config.ecc:
+            return Const(1), status
+        # A pass has ended when its verdict is there; one bad pass is a bad GEMM.
+        spoilt = Signal()
+        bad = spoilt | self.read_error.payload
+        with m.If(~head.function):
             with m.If(bad):
                 m.d.comb += status.eq(Status.DATA_ERROR)
             with m.If(retire):
                 m.d.comb += self.read_error.ready.eq(1)
                 m.d.sync += spoilt.eq(bad & ~head.last)
-        with m.If(ended & head.last):
-            m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(head.tag),
-                         self.o.payload.status.eq(status)]
-        m.d.sync += [out.eq(out + passes.i.valid - retire),
-                     done.eq(done + self.gemm_done - retire)]
-        return out == 0, out != PASSES
+        return self.read_error.valid, status
+
+    def _slot(self, m: Module, op, issue, following):
+        """The slot of functions: (whether ``op`` wants it, whether it gets it, whether a GEMM has
+        to wait for the one there)."""
+        if not self.config.functions:
+            return Signal(), Const(0), Const(0)
+        m.submodules.slot = slot = FunctionSlot(self.config, passes=PASSES)
+        put, wait = Signal(), Signal()
+        with m.If(self.i.ready):
+            m.d.sync += wait.eq(slot.conflict)
+        connect(m, slot.job, wiring.flipped(self.function))
+        m.d.comb += [
+            slot.i.payload.eq(op), slot.gemm.eq(op), slot.following.eq(following),
+            slot.issued.eq(issue & (op.opcode == Opcode.GEMM)), slot.gemm_done.eq(self.gemm_done),
+            slot.done.eq(self.function_done), self.running.eq(slot.running),
+            put.eq(slot.i.valid & slot.i.ready),
+        ]
+        return slot.i.valid, put, wait & slot.busy
 
     def _drain(self, m: Module, op, over) -> None:
         """The state that waits for the job of a LOAD or STORE, and for a LOAD's verdict."""
@@ -152,9 +196,13 @@ class OperationExecutor(wiring.Component):
         for opcode, worker, worker_done in workers:
             with m.If(op.opcode == opcode):
                 m.d.comb += [work.eq(worker.ready), done.eq(worker_done)]
-        idle, room = self._passes(m, op, issue, last)
         following = self.i.payload
-        overlaps = (following.opcode == Opcode.GEMM) & (following.status == Status.OK)
+        offer, put, wait = self._slot(m, op, issue, following)
+        idle, room, room_for_gemm = self._completions(m, op, issue, last, put)
+        is_function = ((following.opcode == Opcode.ACTIVATE)
+                       | (following.opcode == Opcode.SOFTMAX)) & (following.status == Status.OK)
+        overlaps = is_function | (following.opcode == Opcode.GEMM) & (
+            following.status == Status.OK)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -167,9 +215,11 @@ class OperationExecutor(wiring.Component):
                     with m.If((following.status != Status.OK)
                               | (following.opcode == Opcode.FENCE)):
                         m.next = "COMPLETE"
+                    with m.If(is_function):
+                        m.next = "HOLD"
             with m.State("ISSUE"):
                 m.d.sync += over.eq(over | done)
-                start = ~is_gemm | room
+                start = ~is_gemm | room_for_gemm & ~wait
                 m.d.comb += [
                     last.eq(~is_gemm | (tokens_left == block_tokens)),
                     self.bundle.valid.eq(start & ~bundle_given),
@@ -190,6 +240,10 @@ class OperationExecutor(wiring.Component):
                         m.next = "IDLE"
                         with m.If(~is_gemm):
                             m.next = "DRAIN"
+            with m.State("HOLD"):
+                m.d.comb += offer.eq(room)
+                with m.If(put):
+                    m.next = "IDLE"
             with m.State("DRAIN"):
                 m.d.sync += over.eq(over | done)
                 self._drain(m, op, over | done)

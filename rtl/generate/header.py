@@ -6,6 +6,7 @@ from logicpim.spec.config import Config
 from logicpim.spec.device import Counter, LaneRegister, Region
 from logicpim.spec.dram import DramCommand
 from logicpim.spec.ecc import ROWS
+from logicpim.spec.functions import Function
 from logicpim.spec.isa import (
     FIELDS,
     INSTRUCTION_BITS,
@@ -16,8 +17,9 @@ from logicpim.spec.isa import (
     allowed_mask,
 )
 
-_ENUMS = {"OPCODE": Opcode, "FORMAT": Format, "BUFFER": Buffer, "STATUS": Status,
-          "REGION": Region, "COUNTER": Counter, "LANE_REGISTER": LaneRegister, "DRAM": DramCommand}
+_ENUMS = {"OPCODE": Opcode, "FORMAT": Format, "BUFFER": Buffer, "FUNCTION": Function,
+          "STATUS": Status, "REGION": Region, "COUNTER": Counter, "LANE_REGISTER": LaneRegister,
+          "DRAM": DramCommand}
 
 
 def sizes(config: Config) -> dict[str, int]:
@@ -71,7 +73,8 @@ def isa_manual() -> str:
     text += ["", "## Opcodes", ""]
     text += _table(("Opcode", "Code", "Bits that may be set"), (
         (o.name, f"`0x{o:02x}`", f"`0x{allowed_mask(o):064x}`") for o in Opcode))
-    for title, kind in (("Formats", Format), ("Buffers", Buffer), ("Host regions", Region)):
+    for title, kind in (("Formats", Format), ("Buffers", Buffer),
+                        ("Functions", Function), ("Host regions", Region)):
         text += ["", f"## {title}", "", *_table(("Name", "Code"), ((e.name, e) for e in kind))]
     text += ["", "## Status of a completion", "",
              "Checked in this order but for DATA_ERROR; the first that fails is the status, and "

@@ -2,18 +2,15 @@
 """The activation module: gated and plain activation functions between line buffers."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from logicpim.rtl.generate.share import shared
 from logicpim.rtl.pim.activation_lane import ActivationLane
 from logicpim.rtl.pim.activation_operand import ActivationMode
-from logicpim.rtl.pim.cell_reader import CellReader
-from logicpim.rtl.pim.cell_writer import CellWriter
 from logicpim.rtl.pim.delay import Delay
+from logicpim.rtl.pim.function_module import FunctionModule
 from logicpim.rtl.pim.groups import Groups
-from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 
@@ -30,7 +27,7 @@ def activation_job(config: Config, *, source_lines: int, result_lines: int) -> d
         "result_line": unsigned(ceil_log2(result_lines))})
 
 
-class Activation(wiring.Component):
+class Activation(FunctionModule):
     """Applies an activation function to a matrix in a buffer, see docs/functions.md.
 
     Promises results of whole cells: +0 in the places past the end of a row, other cells
@@ -41,16 +38,8 @@ class Activation(wiring.Component):
     ----------
     config : Config
     lanes : int
-        Elements a clock; a power of two up to ``tile.rows``.
-    source_lines, result_lines : int
-        Of the two buffers; by default of the temp and the input buffer.
-
-    Members
-    -------
-    job : In, stream of :func:`activation_job`
-    read : Out, :class:`~logicpim.rtl.signatures.BufferRead`
-    write : Out, :class:`~logicpim.rtl.signatures.BufferWrite`
-    done : Out, in the clock that writes the last cell
+    source_lines, result_lines : int, optional
+        As of :class:`~logicpim.rtl.pim.function_module.FunctionModule`, likewise the members.
 
     A cell of ``rows`` elements each ``rows / lanes`` clocks, if gated one clock more, while
     reads and writes are granted; 37 clocks more for each group of tokens.
@@ -58,29 +47,14 @@ class Activation(wiring.Component):
 
     def __init__(self, config: Config, *, lanes: int = 1, source_lines: int | None = None,
                  result_lines: int | None = None):
-        self.config = config
-        self.lanes = lanes
-        self.source_lines = source_lines or config.temp_lines
-        self.result_lines = result_lines or config.input_lines
-        # Cells under way at full rate: in the lanes, in the queue of the writer, being read.
-        self.depth = ActivationLane.latency * lanes // config.tile.rows + 4
-        super().__init__({
-            "job": In(stream.Signature(activation_job(
-                config, source_lines=self.source_lines, result_lines=self.result_lines))),
-            "read": Out(BufferRead(self.source_lines, config.line_bits)),
-            "write": Out(BufferWrite(self.result_lines, config.line_bits,
-                                     cells_per_line(config))),
-            "done": Out(1)})
+        super().__init__(config, lanes=lanes, job=activation_job, source_lines=source_lines,
+                         depth=ActivationLane.latency * lanes // config.tile.rows + 4,
+                         result_lines=result_lines)
 
     def elaborate(self, platform):
         m = Module()
         config, lanes = self.config, self.lanes
-        m.submodules.reader = reader = CellReader(
-            config, lanes=lanes, lines=self.source_lines, matrices=2, credits=self.depth)
-        m.submodules.writer = writer = CellWriter(
-            config, lanes=lanes, lines=self.result_lines, depth=self.depth)
-        wiring.connect(m, wiring.flipped(self.read), reader.read)
-        wiring.connect(m, wiring.flipped(self.write), writer.write)
+        reader, writer = self._ends(m, matrices=2)
         job = Signal(self.job.payload.shape(), reset_less=True)
         groups = Groups(m, config, rows=job.rows, width=job.width)
         with m.FSM():
@@ -104,7 +78,7 @@ class Activation(wiring.Component):
             reader.base[1].eq(self.job.payload.up_line),
             writer.base.eq(self.job.payload.result_line),
             reader.sweep.wide.eq(job.mode.input_format == Format.FP32),
-            reader.sweep.length.eq(job.width), reader.returned.eq(writer.written),
+            reader.sweep.length.eq(job.width),
         ]
         groups.connect(m, reader, writer)
         later = Delay(m)

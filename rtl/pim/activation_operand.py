@@ -32,39 +32,8 @@ class Normal(data.Struct):
     nan: unsigned(1)
 
 
-def _unpack(m, raw, mode, *, clamp, below):
-    """The number in ``raw``; if ``clamp``, not above 7 and, if ``below``, not under -7."""
-    m.submodules.unpacker = unpacker = Unpacker()
-    m.d.comb += [unpacker.i.eq(raw), unpacker.format.eq(mode.input_format)]
-    number, limit = Signal(Number), Const(SWIGLU_LIMIT << 21, 24)
-    magnitude = Cat(unpacker.o.significand, unpacker.o.exponent)
-    beyond = Signal()
-    m.d.comb += [
-        beyond.eq((unpacker.o.infinite | (magnitude > Cat(limit, Const(129, 8))))
-                  & clamp & ~unpacker.o.nan & (below | ~unpacker.o.sign)),
-        number.eq(unpacker.o),
-    ]
-    with m.If(beyond):
-        m.d.comb += [number.significand.eq(limit), number.exponent.eq(129), number.infinite.eq(0)]
-    return number
-
-
-def _normalise(m, later, number, significand, room):
-    """:class:`Normal` of a number whose significand is ``significand``, ``room`` bits too wide."""
-    zeros = later.register("zeros", leading_zeros(m, significand))
-    wide, number = later(significand, 1), later(number, 1)
-    o = Signal(Normal, reset_less=True)
-    m.d.sync += [
-        o.significand.eq((wide << zeros)[room:len(wide)]),
-        o.exponent.eq(number.exponent - zeros + (room - 127)),
-        o.sign.eq(number.sign), o.zero.eq(~wide.any() & ~number.infinite & ~number.nan),
-        o.infinite.eq(number.infinite), o.nan.eq(number.nan),
-    ]
-    return o
-
-
-class GateOperand(wiring.Component):
-    """x of f(x): clamped for SWIGLU.
+class Operand(wiring.Component):
+    """What the operands have in common: ports and the way from a bit pattern.
 
     Members
     -------
@@ -76,34 +45,56 @@ class GateOperand(wiring.Component):
     mode: In(ActivationMode)
     i: In(32)
     o: Out(Normal)
+
+    def _unpack(self, m, *, clamp, below):
+        """The number in ``i``; if ``clamp``, not above 7 and, if ``below``, not under -7."""
+        m.submodules.unpacker = unpacker = Unpacker()
+        m.d.comb += [unpacker.i.eq(self.i), unpacker.format.eq(self.mode.input_format)]
+        number, limit = Signal(Number), Const(SWIGLU_LIMIT << 21, 24)
+        magnitude = Cat(unpacker.o.significand, unpacker.o.exponent)
+        beyond = Signal()
+        m.d.comb += [
+            beyond.eq((unpacker.o.infinite | (magnitude > Cat(limit, Const(129, 8))))
+                      & clamp & ~unpacker.o.nan & (below | ~unpacker.o.sign)),
+            number.eq(unpacker.o),
+        ]
+        with m.If(beyond):
+            m.d.comb += [number.significand.eq(limit), number.exponent.eq(129),
+                         number.infinite.eq(0)]
+        return number
+
+    def _normalise(self, m, later, number, significand, room):
+        """Drives ``o`` with a number of this ``significand``, which is ``room`` bits too wide."""
+        zeros = later.register("zeros", leading_zeros(m, significand))
+        wide, number = later(significand, 1), later(number, 1)
+        o = Signal(Normal, reset_less=True)
+        m.d.sync += [
+            o.significand.eq((wide << zeros)[room:len(wide)]),
+            o.exponent.eq(number.exponent - zeros + (room - 127)),
+            o.sign.eq(number.sign), o.zero.eq(~wide.any() & ~number.infinite & ~number.nan),
+            o.infinite.eq(number.infinite), o.nan.eq(number.nan),
+        ]
+        m.d.comb += self.o.eq(o)
+
+
+class GateOperand(Operand):
+    """x of f(x): clamped for SWIGLU."""
 
     latency = 3
 
     def elaborate(self, platform):
         m = Module()
         later = Delay(m)
-        number = _unpack(m, self.i, self.mode, clamp=self.mode.function == Function.SWIGLU,
-                         below=0)
+        number = self._unpack(m, clamp=self.mode.function == Function.SWIGLU, below=0)
         number = later(number, 1)
         significand = Signal(24)
         m.d.comb += significand.eq(number.significand)
-        m.d.comb += self.o.eq(_normalise(m, later, number, significand, 0))
+        self._normalise(m, later, number, significand, 0)
         return m
 
 
-class UpOperand(wiring.Component):
-    """What f(x) is multiplied by: 1, or up, or, for SWIGLU, clamped up plus 1.
-
-    Members
-    -------
-    mode : In, :class:`ActivationMode`
-    i : In, as for :class:`~logicpim.rtl.pim.number.Unpacker`
-    o : Out, :class:`Normal`, ``latency`` clocks later
-    """
-
-    mode: In(ActivationMode)
-    i: In(32)
-    o: Out(Normal)
+class UpOperand(Operand):
+    """What f(x) is multiplied by: 1, or up, or, for SWIGLU, clamped up plus 1."""
 
     latency = 5
 
@@ -112,7 +103,7 @@ class UpOperand(wiring.Component):
         later = Delay(m)
         add = Signal()
         m.d.comb += add.eq((self.mode.function == Function.SWIGLU) & self.mode.gated)
-        number = _unpack(m, self.i, self.mode, clamp=add, below=1)
+        number = self._unpack(m, clamp=add, below=1)
         with m.If(~self.mode.gated):
             m.d.comb += number.eq(Number.const({"significand": 1 << 23, "exponent": 127}))
         number = later(number, 1)
@@ -134,5 +125,5 @@ class UpOperand(wiring.Component):
         m.d.sync += after.eq(number)
         with m.If(add):
             m.d.sync += [after.exponent.eq(126), after.sign.eq(negative)]
-        m.d.comb += self.o.eq(_normalise(m, later, after, significand, 4))
+        self._normalise(m, later, after, significand, 4)
         return m

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Functions of a fraction by parabolas: the exponential's and the reciprocal's significand."""
 
-from amaranth.hdl import Array, Const, Module
+from itertools import accumulate
+
+from amaranth.hdl import Array, Cat, Const, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -34,9 +36,7 @@ class QuadraticUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         later, q = Delay(m), self.quadratic
-        segment, columns = self.i[q.offset_bits:], list(zip(*q.table, strict=True))
-        c0, c1, c2 = (later.register(f"c{k}", _choose(column, segment))
-                      for k, column in enumerate(columns))
+        c0, c1, c2 = _choose(later, q.table, self.i[q.offset_bits:])
         d = later.register("d", self.i[:q.offset_bits])
 
         def step(value, change):
@@ -50,7 +50,14 @@ class QuadraticUnit(wiring.Component):
         return m
 
 
-def _choose(column, index):
-    """The constant at ``index``, as wide as the widest."""
-    width = max(map(bits_for, column))
-    return Array(Const(c, width) for c in column)[index]
+def _choose(later, table, index):
+    """The row at ``index`` in a register: its constants, each as wide as the widest of its column.
+
+    One choice of whole rows: the Verilog of one of each constant would be three times as long.
+    """
+    widths = [max(map(bits_for, column)) for column in zip(*table, strict=True)]
+    rows = [Cat(Const(c, width) for c, width in zip(row, widths, strict=True)) for row in table]
+    row = later.register("row", Array(rows)[index])
+    ends = list(accumulate(widths))
+    return [later.name(f"c{k}", row[end - width:end])
+            for k, (width, end) in enumerate(zip(widths, ends, strict=True))]

@@ -2,18 +2,15 @@
 """The softmax module: maximum, exponentials and their sum, division, in three passes."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, enum, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
 from logicpim.rtl.generate.share import shared
-from logicpim.rtl.pim.cell_reader import CellReader
-from logicpim.rtl.pim.cell_writer import CellWriter
 from logicpim.rtl.pim.delay import Delay
+from logicpim.rtl.pim.function_module import FunctionModule
 from logicpim.rtl.pim.groups import Groups
 from logicpim.rtl.pim.softmax_lane import SoftmaxLane
 from logicpim.rtl.pim.softmax_state import Greatest, ScaleFactor, Total
-from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 
@@ -51,7 +48,7 @@ def softmax_job(config: Config, *, source_lines: int, result_lines: int) -> data
         "result_line": unsigned(ceil_log2(result_lines))})
 
 
-class Softmax(wiring.Component):
+class Softmax(FunctionModule):
     """Softmax of rows in a buffer, the bits of docs/functions.md.
 
     Promises finite results for finite scores; +0 in the places past a row's length; whole cells,
@@ -60,17 +57,10 @@ class Softmax(wiring.Component):
     Parameters
     ----------
     config : Config
-    lanes : int
-        Elements a clock in each pass; a power of two up to ``tile.rows``.
-    source_lines, result_lines : int
-        Of the two buffers; by default of the temp and the input buffer.
-
-    Members
-    -------
-    job : In, stream of :func:`softmax_job`
-    read : Out, :class:`~logicpim.rtl.signatures.BufferRead`
-    write : Out, :class:`~logicpim.rtl.signatures.BufferWrite`
-    done : Out, a pulse when all of a job is done
+    lanes : int, optional
+        By default ``tile.rows``.
+    source_lines, result_lines : int, optional
+        As of :class:`~logicpim.rtl.pim.function_module.FunctionModule`, likewise the members.
 
     ``lanes`` elements a clock and pass while reads and writes are granted: ``lanes / 3`` results
     a clock; 65 clocks more for each group of tokens.
@@ -79,32 +69,17 @@ class Softmax(wiring.Component):
 
     def __init__(self, config: Config, *, lanes: int | None = None,
                  source_lines: int | None = None, result_lines: int | None = None):
-        self.config = config
-        self.lanes = lanes or config.tile.rows
-        self.source_lines = source_lines or config.temp_lines
-        self.result_lines = result_lines or config.input_lines
-        # Cells under way at full rate: in the lanes, in the queue of the writer, being read.
-        self.depth = SoftmaxLane.latency * self.lanes // config.tile.rows + 6
-        super().__init__({
-            "job": In(stream.Signature(softmax_job(
-                config, source_lines=self.source_lines, result_lines=self.result_lines))),
-            "read": Out(BufferRead(self.source_lines, config.line_bits)),
-            "write": Out(BufferWrite(self.result_lines, config.line_bits,
-                                     cells_per_line(config))),
-            "done": Out(1)})
+        lanes = lanes or config.tile.rows
+        super().__init__(config, lanes=lanes, job=softmax_job, source_lines=source_lines,
+                         depth=SoftmaxLane.latency * lanes // config.tile.rows + 6,
+                         result_lines=result_lines)
 
     def elaborate(self, platform):
         m = Module()
-        config, lanes = self.config, self.lanes
-        m.submodules.reader = reader = CellReader(
-            config, lanes=lanes, lines=self.source_lines, matrices=1, credits=self.depth)
-        m.submodules.writer = writer = CellWriter(
-            config, lanes=lanes, lines=self.result_lines, depth=self.depth)
+        reader, writer = self._ends(m, matrices=1)
         m.submodules.scale = scale = ScaleFactor()
-        wiring.connect(m, wiring.flipped(self.read), reader.read)
-        wiring.connect(m, wiring.flipped(self.write), writer.write)
         job, now = Signal(self.job.payload.shape(), reset_less=True), Signal(Pass)
-        groups = Groups(m, config, rows=job.rows, width=job.width)
+        groups = Groups(m, self.config, rows=job.rows, width=job.width)
         groups.connect(m, reader, writer)
         drained = self._compute(m, job, now, reader, writer, scale)
         self._control(m, job, now, groups, reader, writer, scale, drained)
@@ -112,7 +87,7 @@ class Softmax(wiring.Component):
             writer.base.eq(job.result_line), reader.free.eq(now != Pass.NORMALISE),
             reader.sweep.wide.eq(job.input_format == Format.FP32),
             reader.sweep.length.eq(job.length), reader.sweep.causal.eq(job.causal),
-            reader.returned.eq(writer.written), scale.scale.eq(self.job.payload.scale),
+            scale.scale.eq(self.job.payload.scale),
         ]
         return m
 
@@ -164,11 +139,13 @@ class Softmax(wiring.Component):
         dividing = later.name("dividing", beat.valid & (now == Pass.NORMALISE))
         row, fresh = beat.token, later.name("fresh", beat.first & ~job.resume)
         part, divide = SoftmaxLane.part_latency, SoftmaxLane.reciprocal_after
+        found = self._lately(m, finding, greatest.latency)
+        added = self._lately(m, adding, part + total.latency)
         m.d.comb += [
             greatest.input_format.eq(job.input_format), greatest.elements.eq(beat.elements[0]),
             greatest.outside.eq(beat.outside), greatest.row.eq(row), greatest.valid.eq(finding),
             greatest.fresh.eq(fresh), greatest.find.eq(now == Pass.MAXIMUM),
-            total.valid.eq(later(adding, part, reset=True)), total.row.eq(later(row, part)),
+            total.valid.eq(added[part]), total.row.eq(later(row, part)),
             total.fresh.eq(later(fresh, part)), total.add.eq(now == Pass.ADD),
             total.divisor_row.eq(later(row, divide - Total.reciprocal_latency)),
         ]
@@ -187,6 +164,12 @@ class Softmax(wiring.Component):
             writer.results.eq(Cat(results)),
             writer.valid.eq(later(dividing, SoftmaxLane.latency, reset=True)),
         ]
-        ways = [later(finding, k, reset=True) for k in range(greatest.latency)]
-        ways += [later(adding, k, reset=True) for k in range(part + total.latency)]
-        return ~reader.busy & ~Cat(ways).any()
+        return ~reader.busy & ~Cat(found, added).any()
+
+    @staticmethod
+    def _lately(m, signal, clocks):
+        """Bit k: ``signal`` k clocks ago."""
+        before = Signal(clocks - 1, name=f"{signal.name}_before")
+        lately = Cat(signal, before)
+        m.d.sync += before.eq(lately[:-1])
+        return lately

@@ -8,8 +8,10 @@ import numpy as np
 from logicpim.spec.config import Config
 from logicpim.spec.device import Device
 from logicpim.spec.errors import CapacityError, LogicPimError
+from logicpim.spec.functions import Function
 from logicpim.spec.isa import (
     BYTE_FORMATS,
+    FUNCTION_OPCODES,
     INSTRUCTION_BITS,
     Buffer,
     Completion,
@@ -21,7 +23,9 @@ from logicpim.spec.isa import (
 )
 
 from . import layout
+from .activation import activate
 from .gemm import gemm
+from .softmax import softmax
 
 
 def _buffer_lines(config: Config, buffer: Buffer) -> int:
@@ -39,7 +43,7 @@ def check(config: Config, word: int) -> Status:
     is the answer.
     """
     insn = Instruction.decode(word)
-    if insn.opcode not in set(Opcode):
+    if insn.opcode not in config.opcodes:
         return Status.BAD_OPCODE
     if word & ~allowed_mask(insn.opcode):
         return Status.BAD_RESERVED
@@ -47,6 +51,8 @@ def check(config: Config, word: int) -> Status:
         return Status.OK
     if insn.opcode == Opcode.GEMM:
         return _check_gemm(config, insn)
+    if insn.opcode in FUNCTION_OPCODES:
+        return _check_function(config, insn)
     return _check_move(config, insn)
 
 
@@ -105,6 +111,29 @@ def _check_move(config: Config, insn: Instruction) -> Status:
         return Status.SOURCE_RANGE
     if insn.opcode == Opcode.LOAD and insn.result_line + lines > held:
         return Status.RESULT_RANGE
+    return Status.OK
+
+
+def _check_function(config: Config, insn: Instruction) -> Status:
+    if (insn.input_format not in config.output_formats
+            or insn.output_format not in config.input_formats
+            or insn.function not in set(Function)):
+        return Status.BAD_FORMAT
+    if 0 in (insn.m, insn.n) or insn.opcode == Opcode.SOFTMAX and insn.length == 0:
+        return Status.ZERO_SIZE
+    sources = layout.line_count(config, insn.m, insn.n, insn.input_format)
+    last = max(insn.source_line, insn.second_line if insn.gated else 0)
+    if last + sources > config.temp_lines:
+        return Status.SOURCE_RANGE
+    results = layout.line_count(config, insn.m, insn.n, insn.output_format)
+    if insn.result_line + results > config.input_lines:
+        return Status.RESULT_RANGE
+    if insn.opcode == Opcode.SOFTMAX:
+        exponent, fraction = insn.scale >> 23, insn.scale & (1 << 23) - 1
+        if exponent >= 255 or exponent == 0 and fraction:
+            return Status.BAD_SCALE
+        if insn.length > insn.n or insn.causal and insn.length < insn.m:
+            return Status.BAD_LENGTH
     return Status.OK
 
 
@@ -188,6 +217,8 @@ class ReferenceDevice(Device):
         status, insn = check(self.config, word), Instruction.decode(word)
         if status == Status.OK and insn.opcode == Opcode.GEMM:
             self._gemm(channel, insn)
+        elif status == Status.OK and insn.opcode in FUNCTION_OPCODES:
+            self._function(channel, insn)
         elif status == Status.OK and insn.opcode in (Opcode.LOAD, Opcode.STORE):
             self._move(channel, insn)
         return Completion(insn.tag, status)
@@ -212,9 +243,32 @@ class ReferenceDevice(Device):
                       config.tile.depth, insn.output_format, inputs=insn.input_format, weights=fmt,
                       scales=scales, prior=prior,
                       scale_group=layout.scale_elements(config, insn.scale_group, fmt))
-        packed = layout.pack_results(config, y_bits, insn.output_format)
-        mask = layout.result_mask(config, insn.m, insn.n, insn.output_format)
-        np.copyto(results[:packed.size], packed, where=mask)
+        self._write(channel, Buffer.TEMP, insn, y_bits)
+
+    def _function(self, channel, insn):
+        config = self.config
+        formats = {"input_format": insn.input_format, "output_format": insn.output_format}
+        held = self._buffer(channel, Buffer.TEMP)
+
+        def source(line):
+            return layout.unpack_results(config, held[line * config.line_bytes:], insn.m, insn.n,
+                                         insn.input_format)
+
+        if insn.opcode == Opcode.ACTIVATE:
+            up = source(insn.second_line) if insn.gated else None
+            y_bits = activate(insn.function, source(insn.source_line), up, **formats)
+        else:
+            first = insn.length - insn.causal * (insn.m - 1)
+            y_bits = softmax(source(insn.source_line), length=first, causal=bool(insn.causal),
+                             scale=float(np.uint32(insn.scale).view(np.float32)), **formats)
+        self._write(channel, Buffer.INPUT, insn, y_bits)
+
+    def _write(self, channel, buffer, insn, y_bits):
+        """Results in whole cells from the instruction's result line on."""
+        packed = layout.pack_results(self.config, y_bits, insn.output_format)
+        mask = layout.result_mask(self.config, insn.m, insn.n, insn.output_format)
+        lines = self._buffer(channel, buffer)[insn.result_line * self.config.line_bytes:]
+        np.copyto(lines[:packed.size], packed, where=mask)
 
     def _move(self, channel, insn):
         config, load = self.config, insn.opcode == Opcode.LOAD

@@ -1,4 +1,4 @@
-"""``logicpim bench gemm``: keys, sizes of any kind, and one line for what is wrong."""
+"""``logicpim bench``: keys, sizes of any kind, and one line for what is wrong."""
 
 import pytest
 
@@ -96,3 +96,19 @@ def test_refused_transposed(gemm):
     gemm(1, 1, 1, "--transpose", "--weights", "int8").refused("--transpose", "16 bits")
     gemm(1, 1, 1, "--transpose", "--config", "small", "--set", "tile.depth=8").refused(
         "rows as they are deep")
+
+
+@pytest.mark.parametrize("kernel, weight_bytes", [
+    (("ffn", "--m", 3, "--hidden", 20, "--intermediate", 30), 6 * 20 * 30),
+    (("ffn", "--m", 3, "--hidden", 20, "--intermediate", 30, "--function", "gelu", "--channels", 2),
+     6 * 20 * 30),
+    (("attention", "--heads", 3, "--group", 2, "--context", 20, "--size", 8), 4 * 3 * 20 * 8)])
+def test_networks_and_attention(logicpim, kernel, weight_bytes):
+    argv = ("bench", *kernel, "--backend", "reference", "--config", "small")
+    result = logicpim(*argv, "--json").json
+    assert KEYS <= set(result)
+    assert result["matches_reference"] is True and result["weight_bytes"] == weight_bytes
+    shown = logicpim(*argv)
+    assert "{" not in shown.out and "equals the reference  yes" in shown.out
+    logicpim(*argv, "--set", "functions=false").refused("functions=true")
+    logicpim(*argv, "--set", "input_buffer_bytes=128").refused("enlarge them")

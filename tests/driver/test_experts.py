@@ -116,18 +116,27 @@ def test_decoder(make_model):
         list(decoder.greedy([1] * 60, 5))
 
 
-def test_placements(make_model):
+@pytest.mark.parametrize("functions", [True, False])
+def test_placements(make_model, functions):
+    """Experts as a whole, or their products alone."""
     config, checkpoint = opened(make_model())
-    runner = ExpertRunner(ReferenceDevice(SMALL), config, checkpoint)
+    device = ReferenceDevice(SMALL.replace(functions=functions))
+    runner = ExpertRunner(device, config, checkpoint)
     decoder = Decoder(Model(config, checkpoint), runner)
     list(decoder.greedy([1, 2, 3], 4))
     rows = placements(SMALL, decoder.operations, runner.stats)
     pim = {(r["phase"], r["operation"]): r for r in rows if r["where"] == "Logic-PIM"}
-    assert set(pim) == {(p, o) for p in ("prefill", "decode")
-                        for o in ("expert w1, w3", "expert w2")}
-    decode = pim["decode", "expert w1, w3"]
+    there = ["expert ffn", "expert activation"] if functions else ["expert w1, w3", "expert w2"]
+    assert set(pim) == {(p, o) for p in ("prefill", "decode") for o in there}
+    decode = pim["decode", there[0]]
+    assert decode["cycles"] is None
+    if functions:
+        assert (decode["m"], decode["n"], decode["k"]) == ([1, 1], [21, 27], [21, 27])
+        assert decode["calls"] == 3 * 2 * 2 * 3
+        assert decode["weight_bytes"] == decode["calls"] * 27 * 21 * 2
+        return
     assert (decode["m"], decode["n"], decode["k"]) == ([1, 1], [27, 27], [21, 21])
-    assert decode["calls"] == 3 * 2 * 2 * 2 and decode["cycles"] is None
+    assert decode["calls"] == 3 * 2 * 2 * 2
     assert decode["weight_bytes"] == decode["calls"] * 27 * 21 * 2
     assert {r["where"] for r in rows if "expert w" not in r["operation"]} == {"xPU"}
 

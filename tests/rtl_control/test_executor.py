@@ -6,7 +6,8 @@ import random
 from amaranth.sim import Simulator
 
 from logicpim.rtl.control.executor import OperationExecutor
-from logicpim.spec.isa import Buffer, Format, Opcode, Status
+from logicpim.spec.functions import Function
+from logicpim.spec.isa import FUNCTION_OPCODES, Buffer, Format, Opcode, Status
 from logicpim.spec.presets import PRESETS
 
 CONFIG = PRESETS["small"].replace(formats=("fp16", "bf16", "int8"))
@@ -14,26 +15,42 @@ TOKENS = CONFIG.tile.tokens
 
 
 def random_operation(rng):
-    status = rng.choice([Status.OK] * 3 + [Status.DRAM_RANGE])
-    opcode = rng.choice([Opcode.GEMM, *Opcode])
+    status = rng.choice([Status.OK] * 9 + [Status.DRAM_RANGE])
+    opcode = rng.choice([Opcode.GEMM] * 6 + [*FUNCTION_OPCODES] * 3 + [*Opcode])
+    has_second = rng.randrange(2) if opcode != Opcode.SOFTMAX else 0
+    lines = {name: rng.randrange(60) for name in ("source_line", "second_line", "result_line")}
+    size = rng.randrange(1, 9)
+    causal, m = rng.randrange(2), rng.choice([1, 4, 5, 13])
     return {"opcode": opcode, "tag": rng.getrandbits(16), "status": status,
             "output_format": rng.choice([Format.FP16, Format.FP32]),
             "input_format": rng.choice([Format.FP16, Format.BF16]),
             "weight_format": rng.choice([Format.FP16, Format.INT8]),
-            "scaled": rng.randrange(2), "scale_line": rng.randrange(20),
+            "scaled": has_second, "scale_line": lines["second_line"],
             "scale_group": rng.randrange(256), "accumulate": rng.randrange(2),
             "transpose": rng.randrange(2),
-            "buffer": rng.choice(list(Buffer)), "m": rng.choice([1, 4, 5, 13]),
+            "buffer": rng.choice(list(Buffer)), "m": m,
             "n": rng.randrange(1, 99), "k": rng.randrange(1, 99),
             "address": rng.randrange(CONFIG.dram.words), "words": rng.randrange(1, 50),
-            "source_line": rng.randrange(20), "result_line": rng.randrange(20),
-            "source_stride": rng.randrange(1, 9), "result_stride": rng.randrange(1, 9)}
+            "source_stride": rng.randrange(1, 9), "result_stride": rng.randrange(1, 9), **lines,
+            "source_end": lines["source_line"] + size,
+            "second_end": (lines["second_line"] + size) * has_second,
+            "result_end": lines["result_line"] + rng.randrange(1, 9),
+            "function": rng.choice(list(Function)), "gated": has_second, "causal": causal,
+            "scale": rng.getrandbits(31), "length": rng.randrange(m, 99)}
 
 
 def jobs_of(op):
     """(kind, fields) of every job of an operation, from the definition of the instruction."""
     if op["status"] != Status.OK or op["opcode"] == Opcode.FENCE:
         return []
+    if op["opcode"] in FUNCTION_OPCODES:
+        softmax = op["opcode"] == Opcode.SOFTMAX
+        same = ("function", "gated", "causal", "scale", "input_format", "output_format",
+                "source_line", "second_line", "result_line")
+        return [("function", {
+            "softmax": softmax, "rows": op["m"], "width": op["n"],
+            "length": op["length"] - op["causal"] * (op["m"] - 1),
+            **{name: op[name] for name in same}})]
     words = {"address": op["address"], "words": op["words"],
              "write": op["opcode"] == Opcode.STORE}
     if op["opcode"] != Opcode.GEMM:
@@ -55,31 +72,55 @@ def jobs_of(op):
     return jobs
 
 
+def lines_of(op, which):
+    """The lines that an operation reads or writes."""
+    names = ("source", "second") if which == "read" else ("result",)
+    return {line for name in names for line in range(op[f"{name}_line"], op[f"{name}_end"])}
+
+
+def must_wait(op, before):
+    """Whether an operation must not start before one in front of it is done."""
+    kinds = [None if o["status"] != Status.OK else o["opcode"] == Opcode.GEMM if
+             o["opcode"] in (Opcode.GEMM, *FUNCTION_OPCODES) else None for o in (op, before)]
+    if None in kinds or kinds == [False, False]:
+        return True
+    if kinds == [True, True]:
+        return False
+    return bool(lines_of(op, "read") & lines_of(before, "write")
+                or lines_of(op, "write") & lines_of(before, "read"))
+
+
 def test_jobs_and_completions(seed):
     rng = random.Random(seed)
-    operations = [random_operation(rng) for _ in range(60)]
+    operations = [random_operation(rng) for _ in range(160)]
     dut, log = OperationExecutor(CONFIG), []
-    streams = {"bundle": dut.bundle, "gemm": dut.gemm, "load": dut.load, "store": dut.store}
-    dones = {"gemm": dut.gemm_done, "load": dut.load_done, "store": dut.bundle_done}
+    streams = {"bundle": dut.bundle, "gemm": dut.gemm, "load": dut.load, "store": dut.store,
+               "function": dut.function}
+    dones = {"gemm": dut.gemm_done, "load": dut.load_done, "store": dut.bundle_done,
+             "function": dut.function_done}
 
     async def workers(ctx):
-        pending = []
+        pending = dict.fromkeys(streams, 0)
         while True:
             for port in streams.values():
                 ctx.set(port.ready, rng.random() < 0.5)
-            for done in dones.values():
-                ctx.set(done, 0)
-            if pending and rng.random() < 0.2:
-                ctx.set(dones[pending[0]], 1)
-                log.append(("done", pending.pop(0)))
+            for kind, done in dones.items():
+                # Some functions are fast, some GEMMs too.
+                now = pending[kind] and rng.random() < rng.choice([0.02, 0.2, 0.5])
+                now = bool(now and (kind == "function" or pending["bundle"]))
+                ctx.set(done, now)
+                if now:
+                    pending[kind] -= 1
+                    pending["bundle"] -= kind != "function"
+                    log.append(("done", kind))
+            assert pending["function"] <= 1
             signals = [s for p in streams.values() for s in (p.valid, p.ready, p.payload)]
             _, _, *seen = await ctx.tick().sample(*signals)
             for index, name in enumerate(streams):
                 valid, ready, payload = seen[3 * index:3 * index + 3]
                 if valid and ready:
                     log.append((name, payload))
-                    if name != "bundle":
-                        pending.append(name)
+                    pending[name] += 1
 
     async def completions(ctx):
         while True:
@@ -93,7 +134,12 @@ def test_jobs_and_completions(seed):
         for op in operations:
             ctx.set(dut.i.payload, op)
             ctx.set(dut.i.valid, 1)
-            await ctx.tick().until(dut.i.ready)
+            waited = 0
+            while not ctx.get(dut.i.ready):
+                await ctx.tick()
+                waited += 1
+                assert waited < 2000, "it hangs"
+            await ctx.tick()
             ctx.set(dut.i.valid, 0)
         for _ in range(5000):
             await ctx.tick()
@@ -111,31 +157,31 @@ def test_jobs_and_completions(seed):
 
 
 def check_log(operations, log):
-    """Jobs and completions in order; nothing early; only GEMMs run into each other."""
-    where = {kind: [i for i, (name, _) in enumerate(log) if name == kind]
-             for kind in ("bundle", "gemm", "load", "store", "done", "complete")}
-    assert len(where["complete"]) == len(operations)
-    given = {kind: 0 for kind in where}
-    before, overlapped = -1, 0
+    """Jobs and completions in order; nothing early; what may overlap does."""
+    where = {kind: iter([i for i, (name, _) in enumerate(log) if name == kind])
+             for kind in ("bundle", "gemm", "load", "store", "function", "complete")}
+    done_at = {kind: iter([i for i, event in enumerate(log) if event == ("done", kind)])
+               for kind in ("gemm", "load", "store", "function")}
+    starts, ends, overlapped = [], [], set()
     for number, op in enumerate(operations):
-        at = where["complete"][number]
+        at = next(where["complete"])
         completion = log[at][1]
         assert (completion.tag, completion.status) == (op["tag"], op["status"])
+        mine, end = [at], at
         for kind, fields in jobs_of(op):
-            index = where[kind][given[kind]]
-            given[kind] += 1
+            index = next(where[kind])
+            mine.append(index)
             payload = log[index][1]
             assert {k: getattr(payload, k) for k in fields} == fields
-            assert index > before, "started before what it has to wait for"
-            if number and index < where["complete"][number - 1]:
-                overlapped += 1
-                assert all(o["opcode"] == Opcode.GEMM and o["status"] == Status.OK
-                           for o in operations[number - 1:number + 1])
             if kind != "bundle":
-                assert index < where["done"][given["done"]] < at
-                given["done"] += 1
-        if op["opcode"] != Opcode.GEMM or op["status"] != Status.OK:
-            assert number == 0 or where["complete"][number - 1] < at
-            before = at
-    assert all(given[kind] == len(where[kind]) for kind in given if kind != "complete")
-    assert overlapped
+                end = next(done_at[kind])
+                assert index < end < at
+        starts.append(min(mine))
+        ends.append(end)
+        for other, before in enumerate(operations[:number]):
+            if must_wait(op, before):
+                assert starts[number] > ends[other], "started before what it has to wait for"
+            elif starts[number] < ends[other]:
+                overlapped.add((before["opcode"] == Opcode.GEMM, op["opcode"] == Opcode.GEMM))
+    assert not any(next(events, None) for events in (*where.values(), *done_at.values()))
+    assert overlapped == {(True, True), (True, False), (False, True)}

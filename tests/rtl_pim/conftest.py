@@ -6,13 +6,19 @@ import subprocess
 
 import numpy as np
 import pytest
+from amaranth.hdl import Signal
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from logicpim.rtl.generate.share import flat_ports
 from logicpim.rtl.generate.verilog import emit
+from logicpim.sim.model import layout
 from logicpim.sim.verilog.build import compiler, verilator_environment
+from logicpim.spec.config import Tile
+from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS
+
+SMALL = PRESETS["small"]
 
 
 class BufferBench:
@@ -78,6 +84,87 @@ class BufferBench:
 @pytest.fixture
 def buffer_bench():
     return BufferBench
+
+
+@pytest.fixture(params=[  # config, lanes, rows, width, share of clocks that serve reads and writes
+    (SMALL, 1, 3, 9, (1.0, 1.0)), (SMALL, 2, 5, 17, (0.6, 0.6)), (SMALL, 4, 4, 22, (1.0, 1.0)),
+    (SMALL, 4, 2, 80, (1.0, 0.1)), (SMALL, 4, 1, 1, (0.3, 0.3)),
+    (SMALL.replace(tile=Tile(tokens=1, rows=4, depth=4)), 4, 3, 6, (0.7, 0.7)),
+    (SMALL.replace(tile=Tile(tokens=4, rows=4, depth=16), temp_buffer_bytes=16384,
+                   input_buffer_bytes=8192), 2, 6, 40, (0.7, 0.7)),
+])
+def function_case(request):
+    """A configuration, lanes and sizes for a module between buffers."""
+    return request.param
+
+
+class Matrices:
+    """Matrices in images of the buffers."""
+
+    @staticmethod
+    def images(rng, config):
+        """Noise for the temp and the input buffer."""
+        return (rng.integers(0, 256, (lines, config.line_bytes), np.uint8)
+                for lines in (config.temp_lines, config.input_lines))
+
+    @staticmethod
+    def place(config, image, line, bits):
+        """As a GEMM leaves it, with NaN past the end of a row, to a whole granule."""
+        each = config.granule_bytes // bits.itemsize
+        bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % each)),
+                      constant_values=np.iinfo(bits.dtype).max)
+        data = layout.pack_results(config, bits, Format.FP32 if bits.itemsize == 4 else Format.FP16)
+        image.reshape(-1)[line * config.line_bytes:][:len(data)] = data
+
+    @staticmethod
+    def expect(config, image, line, bits):
+        """Results in whole cells, the rest as it was."""
+        data = layout.pack_results(config, bits, Format.FP16)
+        written = layout.result_mask(config, *bits.shape, Format.FP16)
+        image.reshape(-1)[line * config.line_bytes:][:len(data)][written] = data[written]
+
+
+@pytest.fixture
+def matrices():
+    return Matrices
+
+
+@pytest.fixture
+def check_converter():
+    """Compares what a component without clock makes of each input: ports by their names."""
+    def check(dut, port, inputs, expected, **constants):
+        async def bench(ctx):
+            for name, value in constants.items():
+                ctx.set(getattr(dut, name), value)
+            output = dut.o if isinstance(dut.o, Signal) else dut.o.as_value()
+            for value, bits in zip(inputs, expected, strict=True):
+                ctx.set(getattr(dut, port), value)
+                assert ctx.get(output) == bits, hex(value)
+
+        simulator = Simulator(dut)
+        simulator.add_testbench(bench)
+        simulator.run()
+    return check
+
+
+@pytest.fixture
+def check_pipeline():
+    """Compares what a component makes of a pair of operands each clock, ``latency`` later."""
+    def check(dut, operands, expected):
+        async def bench(ctx):
+            for i in range(len(operands) + dut.latency):
+                if i < len(operands):
+                    ctx.set(dut.a, operands[i][0])
+                    ctx.set(dut.b, operands[i][1])
+                if (at := i - dut.latency) >= 0:
+                    assert ctx.get(dut.o) == expected[at], [hex(v) for v in operands[at]]
+                await ctx.tick()
+
+        simulator = Simulator(dut)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(bench)
+        simulator.run()
+    return check
 
 
 class VectorBench:

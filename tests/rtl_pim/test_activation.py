@@ -12,7 +12,6 @@ from logicpim.rtl.pim.quadratic import QuadraticUnit
 from logicpim.sim.model import functions, layout
 from logicpim.sim.model.activation import activate
 from logicpim.spec import functions as spec
-from logicpim.spec.config import Tile
 from logicpim.spec.functions import Function
 from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS
@@ -118,46 +117,24 @@ class Work:
         return dict(mode=self.mode, rows=self.rows, width=self.width, gate_line=gate, up_line=up,
                     result_line=result)
 
-    def place(self, source):
-        fmt = Format.FP32 if self.mode["input_format"] == Format.FP32 else Format.FP16
-        junk = np.iinfo(self.gate.dtype).max  # NaN past the end of a row, to a whole granule
+    def place(self, matrices, source):
         for line, bits in zip(self.lines, (self.gate, self.up), strict=False):
-            each = self.config.granule_bytes // bits.itemsize
-            bits = np.pad(bits, ((0, 0), (0, -self.width % each)), constant_values=junk)
-            data = layout.pack_results(self.config, bits, fmt)
-            source.reshape(-1)[line * self.config.line_bytes:][:len(data)] = data
+            matrices.place(self.config, source, line, bits)
 
-    def expect(self, result):
+    def expect(self, matrices, result):
         bits = model(self.mode, self.gate, self.up)
-        data = layout.pack_results(self.config, bits, Format.FP16)
-        written = layout.result_mask(self.config, self.rows, self.width, Format.FP16)
-        result.reshape(-1)[self.lines[2] * self.config.line_bytes:][:len(data)][written] = \
-            data[written]
-
-
-def images(rng, config):
-    return (rng.integers(0, 256, (lines, config.line_bytes), np.uint8)
-            for lines in (config.temp_lines, config.input_lines))
+        matrices.expect(self.config, result, self.lines[2], bits)
 
 
 def mode_of(function, source, result, gated):
     return dict(function=function, input_format=source, output_format=result, gated=gated)
 
 
-CASES = [  # config, lanes, rows, width, share of clocks in which reads and writes are served
-    (SMALL, 1, 3, 9, (1.0, 1.0)), (SMALL, 2, 5, 17, (0.6, 0.6)), (SMALL, 4, 4, 22, (1.0, 1.0)),
-    (SMALL, 4, 2, 80, (1.0, 0.1)), (SMALL, 4, 1, 1, (0.3, 0.3)),
-    (SMALL.replace(tile=Tile(tokens=1, rows=4, depth=4)), 4, 3, 6, (0.7, 0.7)),
-    (SMALL.replace(tile=Tile(tokens=4, rows=4, depth=16), temp_buffer_bytes=16384,
-                   input_buffer_bytes=8192), 2, 6, 40, (0.7, 0.7)),
-]
-
-
-@pytest.mark.parametrize("config, lanes, rows, width, ready", CASES)
-def test_module(config, lanes, rows, width, ready, seed, buffer_bench):
+def test_module(function_case, seed, buffer_bench, matrices):
     """Jobs back to back; whatever is not a result keeps its bits."""
+    config, lanes, rows, width, ready = function_case
     rng = np.random.default_rng(seed)
-    source, result = images(rng, config)
+    source, result = matrices.images(rng, config)
     works, free, free_result = [], 1, 2
     for mode in (mode_of(Function.SILU, Format.FP16, Format.FP16, 1),
                  mode_of(Function.GELU, Format.FP32, Format.BF16, 0),
@@ -170,32 +147,32 @@ def test_module(config, lanes, rows, width, ready, seed, buffer_bench):
     assert free <= config.temp_lines and free_result <= config.input_lines
     want = result.copy()
     for work in works:
-        work.place(source)
-        work.expect(want)
+        work.place(matrices, source)
+        work.expect(matrices, want)
     dut = Activation(config, lanes=lanes)
     buffer_bench(dut, source, result, rng=rng, ready=ready).run([work.job for work in works])
     assert (result == want).all()
 
 
-def test_in_place(seed, buffer_bench):
+def test_in_place(seed, buffer_bench, matrices):
     """Results may go to the place of the gate, also of FP32."""
     rng = np.random.default_rng(seed)
     for fmt in (Format.FP16, Format.FP32):
-        image = next(images(rng, SMALL))
+        image = next(matrices.images(rng, SMALL))
         work = Work(rng, SMALL, 3, 20, mode_of(Function.SILU, fmt, Format.FP16, 1), (8, 60, 8))
-        work.place(image)
+        work.place(matrices, image)
         want = image.copy()
-        work.expect(want)
+        work.expect(matrices, want)
         dut = Activation(SMALL, lanes=4, result_lines=SMALL.temp_lines)
         buffer_bench(dut, image, image, rng=rng, ready=(0.7, 0.7)).run([work.job])
         assert (image == want).all()
 
 
 @pytest.mark.parametrize("lanes, gated", [(1, 0), (1, 1), (4, 0), (2, 1)])
-def test_throughput(lanes, gated, seed, buffer_bench):
+def test_throughput(lanes, gated, seed, buffer_bench, matrices):
     """A cell each rows / lanes clocks, one more if gated; and the fixed part of a group."""
     rng = np.random.default_rng(seed)
-    source, result = images(rng, SMALL)
+    source, result = matrices.images(rng, SMALL)
     work = Work(rng, SMALL, 2, 120, mode_of(Function.RELU, Format.FP16, Format.FP16, gated),
                 (0, 60, 0))
     bench = buffer_bench(Activation(SMALL, lanes=lanes), source, result, rng=rng)

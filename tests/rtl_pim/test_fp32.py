@@ -4,7 +4,6 @@
 import itertools
 
 import numpy as np
-from amaranth.sim import Simulator
 
 from logicpim.rtl.pim.fp32 import Adder, Scaler, ToBrain, ToHalf
 from logicpim.sim.model import arithmetic as rule
@@ -30,28 +29,15 @@ def pairs(rng, count):
     return found + list(zip(a.tolist(), b.tolist(), strict=True))
 
 
-def test_adder(seed):
+def test_adder(seed, check_pipeline):
     adder = Adder()
     operands = pairs(np.random.default_rng(seed), 6000)
     a, b = np.array(operands, np.uint32).T
     expected = rule.fp32_add(a, b).tolist()
-
-    async def bench(ctx):
-        for i in range(len(operands) + Adder.latency):
-            if i < len(operands):
-                ctx.set(adder.a, operands[i][0])
-                ctx.set(adder.b, operands[i][1])
-            if (at := i - Adder.latency) >= 0:
-                assert ctx.get(adder.o) == expected[at], [hex(v) for v in operands[at]]
-            await ctx.tick()
-
-    simulator = Simulator(adder)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    check_pipeline(adder, operands, expected)
 
 
-def test_scaler(seed):
+def test_scaler(seed, check_pipeline):
     rng = np.random.default_rng(seed)
     scaler, operands = Scaler(), pairs(rng, 3000)
     low = rng.integers(0, 1 << 32, (2, 3000))
@@ -61,23 +47,10 @@ def test_scaler(seed):
     a, b = np.array(operands, np.uint32).T
     expected = rule.fp32_multiply(a, b).tolist()
     assert sum(0 < e & 0x7FFFFFFF < 0x800000 for e in expected) > 100
-
-    async def bench(ctx):
-        for i in range(len(operands) + Scaler.latency):
-            if i < len(operands):
-                ctx.set(scaler.a, operands[i][0])
-                ctx.set(scaler.b, operands[i][1])
-            if (at := i - Scaler.latency) >= 0:
-                assert ctx.get(scaler.o) == expected[at], [hex(v) for v in operands[at]]
-            await ctx.tick()
-
-    simulator = Simulator(scaler)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    check_pipeline(scaler, operands, expected)
 
 
-def test_to_half(seed):
+def test_to_half(seed, check_converter):
     rng = np.random.default_rng(seed)
     half = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32).view(np.uint32)
     some = rng.choice(half, 3000)
@@ -90,31 +63,13 @@ def test_to_half(seed):
                              rng.integers(0, 1 << 32, 1000).astype(np.uint32),
                              rng.integers(0x32000000, 0x48000000, 3000).astype(np.uint32)])
     expected = rule.fp32_to_fp16(values).tolist()
-    converter = ToHalf()
-
-    async def bench(ctx):
-        for value, bits in zip(values.tolist(), expected, strict=True):
-            ctx.set(converter.i, value)
-            assert ctx.get(converter.o) == bits, hex(value)
-
-    simulator = Simulator(converter)
-    simulator.add_testbench(bench)
-    simulator.run()
+    check_converter(ToHalf(), "i", values.tolist(), expected)
 
 
-def test_to_brain(seed):
+def test_to_brain(seed, check_converter):
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 1 << 32, 6000).astype(np.uint32)
     values[:3000] = values[:3000] & 0xFFFF0000 | rng.choice([0, 0x7FFF, 0x8000, 0x8001], 3000)
     values = np.concatenate([values, np.array(EDGES, np.uint32)])
     expected = rule.fp32_to_bf16(values).tolist()
-    converter = ToBrain()
-
-    async def bench(ctx):
-        for value, bits in zip(values.tolist(), expected, strict=True):
-            ctx.set(converter.i, value)
-            assert ctx.get(converter.o) == bits, hex(value)
-
-    simulator = Simulator(converter)
-    simulator.add_testbench(bench)
-    simulator.run()
+    check_converter(ToBrain(), "i", values.tolist(), expected)

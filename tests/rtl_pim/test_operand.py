@@ -17,53 +17,19 @@ from logicpim.sim.model import arithmetic as rule
 from logicpim.spec.isa import BYTE_FORMATS, Format
 
 
-def test_decoder_exhaustive():
-    decoder = HalfDecoder()
-    sign, exponent, significand = rule.decode_fp16(np.arange(1 << 16))
+@pytest.mark.parametrize("decoder, port, decode", [
+    (HalfDecoder, "half", rule.decode_fp16), (BrainDecoder, "brain", rule.decode_bf16)])
+def test_decoder_exhaustive(decoder, port, decode, check_converter):
+    sign, exponent, significand = decode(np.arange(1 << 16))
     expected = (sign << 19 | exponent << 11 | significand).tolist()
-
-    async def bench(ctx):
-        o = decoder.o.as_value()
-        for half, value in enumerate(expected):
-            ctx.set(decoder.half, half)
-            assert ctx.get(o) == value, hex(half)
-
-    simulator = Simulator(decoder)
-    simulator.add_testbench(bench)
-    simulator.run()
-
-
-def test_brain_decoder_exhaustive():
-    decoder = BrainDecoder()
-    sign, exponent, significand = rule.decode_bf16(np.arange(1 << 16))
-    expected = (sign << 19 | exponent << 11 | significand).tolist()
-
-    async def bench(ctx):
-        o = decoder.o.as_value()
-        for brain, value in enumerate(expected):
-            ctx.set(decoder.brain, brain)
-            assert ctx.get(o) == value, hex(brain)
-
-    simulator = Simulator(decoder)
-    simulator.add_testbench(bench)
-    simulator.run()
+    check_converter(decoder(), port, range(1 << 16), expected)
 
 
 @pytest.mark.parametrize("formats", [BYTE_FORMATS, *((f,) for f in BYTE_FORMATS)])
-def test_widener_exhaustive(formats):
-    widener = ByteWidener(formats)
-
-    async def bench(ctx):
-        for fmt in formats:
-            ctx.set(widener.format, fmt)
-            expected = rule.bytes_as_fp16(np.arange(256), fmt).tolist()
-            for byte, half in enumerate(expected):
-                ctx.set(widener.byte, byte)
-                assert ctx.get(widener.o) == half, (fmt, hex(byte))
-
-    simulator = Simulator(widener)
-    simulator.add_testbench(bench)
-    simulator.run()
+def test_widener_exhaustive(formats, check_converter):
+    for fmt in formats:
+        expected = rule.bytes_as_fp16(np.arange(256), fmt).tolist()
+        check_converter(ByteWidener(formats), "byte", range(256), expected, format=fmt)
 
 
 @pytest.mark.parametrize("brain", [False, True])

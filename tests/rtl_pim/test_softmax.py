@@ -10,7 +10,6 @@ from logicpim.rtl.pim.softmax_lane import SoftmaxLane
 from logicpim.rtl.pim.softmax_state import ScaleFactor
 from logicpim.sim.model import functions, layout
 from logicpim.sim.model.softmax import Row, factor, softmax, unkey
-from logicpim.spec.config import Tile
 from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS
 
@@ -135,30 +134,6 @@ def test_scale_factor():
 
 # -- the module ------------------------------------------------------------------------------
 
-def images(rng, config):
-    return (rng.integers(0, 256, (lines, config.line_bytes), np.uint8)
-            for lines in (config.temp_lines, config.input_lines))
-
-
-def of_layout(fmt):
-    return Format.FP32 if fmt == Format.FP32 else Format.FP16
-
-
-def place(config, image, line, bits, fmt):
-    """With NaN past the end of a row, to a whole granule."""
-    each = config.granule_bytes // bits.itemsize
-    bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % each)),
-                  constant_values=np.iinfo(bits.dtype).max)
-    data = layout.pack_results(config, bits, of_layout(fmt))
-    image.reshape(-1)[line * config.line_bytes:][:len(data)] = data
-
-
-def expect(config, image, line, bits):
-    data = layout.pack_results(config, bits, Format.FP16)
-    written = layout.result_mask(config, *bits.shape, Format.FP16)
-    image.reshape(-1)[line * config.line_bytes:][:len(data)][written] = data[written]
-
-
 def job_of(bits, *, source, result, lines, scale=1.0, length=None, causal=False, passes=ALL,
            resume=False):
     rows, width = bits.shape
@@ -168,20 +143,11 @@ def job_of(bits, *, source, result, lines, scale=1.0, length=None, causal=False,
                 result_line=lines[1])
 
 
-CASES = [  # config, lanes, rows, width, share of clocks in which reads and writes are served
-    (SMALL, 1, 3, 9, (1.0, 1.0)), (SMALL, 2, 5, 17, (0.6, 0.6)), (SMALL, 4, 4, 40, (1.0, 1.0)),
-    (SMALL, 4, 2, 80, (1.0, 0.1)), (SMALL, 4, 1, 1, (0.3, 0.3)),
-    (SMALL.replace(tile=Tile(tokens=1, rows=4, depth=4)), 4, 3, 6, (0.7, 0.7)),
-    (SMALL.replace(tile=Tile(tokens=4, rows=4, depth=16), temp_buffer_bytes=16384,
-                   input_buffer_bytes=8192), 2, 6, 40, (0.7, 0.7)),
-]
-
-
-@pytest.mark.parametrize("config, lanes, rows, width, ready", CASES)
-def test_module(config, lanes, rows, width, ready, seed, buffer_bench):
+def test_module(function_case, seed, buffer_bench, matrices):
     """Jobs back to back; whatever is not a result keeps its bits."""
+    config, lanes, rows, width, ready = function_case
     rng = np.random.default_rng(seed)
-    source, result = images(rng, config)
+    source, result = matrices.images(rng, config)
     want, jobs, free, free_result = result.copy(), [], 1, 2
     for fmt, output, options in (
             (Format.FP16, Format.FP16, dict(scale=0.25)),
@@ -189,11 +155,12 @@ def test_module(config, lanes, rows, width, ready, seed, buffer_bench):
                                             causal=True)),
             (Format.BF16, Format.FP16, dict(scale=1.0, length=width // 2))):
         bits = scores(rng, fmt, (rows, width))
-        place(config, source, free, bits, fmt)
-        expect(config, want, free_result, softmax(bits, input_format=fmt, output_format=output,
-                                                  **options))
+        matrices.place(config, source, free, bits)
+        matrices.expect(config, want, free_result, softmax(
+            bits, input_format=fmt, output_format=output, **options))
         jobs.append(job_of(bits, source=fmt, result=output, lines=(free, free_result), **options))
-        free += layout.line_count(config, rows, width, of_layout(fmt)) + 1
+        wide = Format.FP32 if fmt == Format.FP32 else Format.FP16
+        free += layout.line_count(config, rows, width, wide) + 1
         free_result += layout.line_count(config, rows, width, Format.FP16) + 1
     assert free <= config.temp_lines and free_result <= config.input_lines
     dut = Softmax(config, lanes=lanes)
@@ -201,17 +168,17 @@ def test_module(config, lanes, rows, width, ready, seed, buffer_bench):
     assert (result == want).all()
 
 
-def test_pieces(seed, buffer_bench):
+def test_pieces(seed, buffer_bench, matrices):
     """Rows in three pieces, all of them through one pass after the other: the bits of the whole."""
     rng, config = np.random.default_rng(seed), SMALL
-    source, result = images(rng, config)
+    source, result = matrices.images(rng, config)
     bits = bits_of(rng.normal(0, 8, (2, 50)), Format.FP16)
     whole, want = softmax(bits, scale=0.5, length=41), result.copy()
     jobs, options = [], dict(source=Format.FP16, result=Format.FP16, scale=0.5)
     pieces = [(0, 20), (20, 37), (37, 50)]
     for k, (begin, end) in enumerate(pieces):
-        place(config, source, 10 * k, bits[:, begin:end], Format.FP16)
-        expect(config, want, 10 * k, whole[:, begin:end])
+        matrices.place(config, source, 10 * k, bits[:, begin:end])
+        matrices.expect(config, want, 10 * k, whole[:, begin:end])
     for step in ALL:
         for k, (begin, end) in enumerate(pieces):
             jobs.append(job_of(bits[:, begin:end], lines=(10 * k, 10 * k), resume=k > 0,
@@ -220,14 +187,14 @@ def test_pieces(seed, buffer_bench):
     assert (result == want).all()
 
 
-def test_in_place(seed, buffer_bench):
+def test_in_place(seed, buffer_bench, matrices):
     rng = np.random.default_rng(seed)
     for fmt in (Format.FP16, Format.FP32):
-        image = next(images(rng, SMALL))
+        image = next(matrices.images(rng, SMALL))
         bits = scores(rng, fmt, (3, 21))
-        place(SMALL, image, 9, bits, fmt)
+        matrices.place(SMALL, image, 9, bits)
         want = image.copy()
-        expect(SMALL, want, 9, softmax(bits, scale=1.0, input_format=fmt))
+        matrices.expect(SMALL, want, 9, softmax(bits, scale=1.0, input_format=fmt))
         job = job_of(bits, source=fmt, result=Format.FP16, lines=(9, 9))
         dut = Softmax(SMALL, result_lines=SMALL.temp_lines)
         buffer_bench(dut, image, image, rng=rng, ready=(0.7, 0.7)).run([job])
@@ -235,10 +202,10 @@ def test_in_place(seed, buffer_bench):
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
-def test_throughput(lanes, seed, buffer_bench):
+def test_throughput(lanes, seed, buffer_bench, matrices):
     """Three passes of a cell each rows / lanes clocks, and the fixed part of a group."""
     rng = np.random.default_rng(seed)
-    source, result = images(rng, SMALL)
+    source, result = matrices.images(rng, SMALL)
     bits = scores(rng, Format.FP16, (2, 160))
     bench = buffer_bench(Softmax(SMALL, lanes=lanes), source, result, rng=rng)
     bench.run([job_of(bits, source=Format.FP16, result=Format.FP16, lines=(0, 0))])

@@ -10,8 +10,10 @@ from logicpim.sim.model import layout
 from logicpim.sim.model.device import ReferenceDevice, check
 from logicpim.sim.model.gemm import gemm
 from logicpim.spec.errors import CapacityError, LogicPimError
+from logicpim.spec.functions import Function
 from logicpim.spec.isa import (
     FIELDS,
+    FUNCTION_OPCODES,
     Buffer,
     Completion,
     Format,
@@ -26,8 +28,20 @@ SMALL = PRESETS["small"]  # 2 tokens, 4 rows, depth 4; 1024 words in 2 bundles; 
 ORG = SMALL.dram
 
 
+ONE = 0x3F800000  # binary32
+
+
 def gemm_insn(**changes):
     return Instruction(**{"opcode": Opcode.GEMM, "m": 3, "n": 5, "k": 9, **changes})
+
+
+def activate_insn(**changes):
+    return Instruction(**{"opcode": Opcode.ACTIVATE, "m": 3, "n": 9, **changes})
+
+
+def softmax_insn(**changes):
+    return Instruction(**{"opcode": Opcode.SOFTMAX, "m": 3, "n": 9, "length": 9, "scale": ONE,
+                          **changes})
 
 
 def move_insn(opcode, **changes):
@@ -113,6 +127,34 @@ REFUSED = [
     (Status.RESULT_RANGE, gemm_insn(transpose=1, n=9, result_line=LINES - 1)),
     (Status.TOO_WIDE, gemm_insn(transpose=1, n=9)),
     (Status.RESULT_RANGE, move_insn(Opcode.LOAD, result_line=LINES, buffer=Buffer.TEMP)),
+    (Status.BAD_RESERVED, activate_insn(k=1)),
+    (Status.BAD_RESERVED, activate_insn(causal=1, m=0)),
+    (Status.BAD_RESERVED, activate_insn(scale=ONE)),
+    (Status.BAD_RESERVED, softmax_insn(gated=1)),
+    (Status.BAD_RESERVED, softmax_insn(function=Function.RELU)),
+    (Status.BAD_FORMAT, activate_insn(function=4)),
+    (Status.BAD_FORMAT, activate_insn(input_format=Format.BF16)),
+    (Status.BAD_FORMAT, softmax_insn(input_format=Format.FP8_E4M3, length=0)),
+    (Status.BAD_FORMAT, softmax_insn(output_format=Format.FP32)),
+    (Status.ZERO_SIZE, activate_insn(m=0)),
+    (Status.ZERO_SIZE, activate_insn(n=0, source_line=LINES)),
+    (Status.ZERO_SIZE, softmax_insn(length=0)),
+    (Status.ZERO_SIZE, softmax_insn(n=0)),
+    (Status.SOURCE_RANGE, activate_insn(source_line=LINES - 3)),
+    (Status.SOURCE_RANGE, activate_insn(source_line=LINES - 5, input_format=Format.FP32)),
+    (Status.SOURCE_RANGE, activate_insn(second_line=LINES - 3, gated=1, result_line=LINES)),
+    (Status.SOURCE_RANGE, softmax_insn(source_line=LINES - 3, scale=1)),
+    (Status.RESULT_RANGE, activate_insn(result_line=LINES - 3)),
+    (Status.RESULT_RANGE, softmax_insn(result_line=LINES - 3, scale=1)),
+    (Status.BAD_SCALE, softmax_insn(scale=1)),
+    (Status.BAD_SCALE, softmax_insn(scale=(1 << 23) - 1, length=10)),
+    (Status.BAD_SCALE, softmax_insn(scale=1 << 31)),
+    (Status.BAD_SCALE, softmax_insn(scale=ONE | 1 << 31)),
+    (Status.BAD_SCALE, softmax_insn(scale=0x7F800000)),
+    (Status.BAD_SCALE, softmax_insn(scale=0x7FC00000)),
+    (Status.BAD_LENGTH, softmax_insn(length=10)),
+    (Status.BAD_LENGTH, softmax_insn(length=(1 << 32) - 1)),
+    (Status.BAD_LENGTH, softmax_insn(length=2, causal=1)),
 ]
 
 ALLOWED = [
@@ -130,6 +172,12 @@ ALLOWED = [
     gemm_insn(transpose=1, n=8, address=WORDS - 3),
     move_insn(Opcode.LOAD, address=WORDS - 3, result_line=LINES - 6),
     move_insn(Opcode.STORE, address=ORG.words - 3, source_line=LINES - 6, buffer=Buffer.TEMP),
+    activate_insn(source_line=LINES - 4, second_line=LINES, result_line=LINES - 4),
+    activate_insn(source_line=LINES - 6, n=6, input_format=Format.FP32, gated=1,
+                  second_line=LINES - 4),
+    softmax_insn(source_line=LINES - 4, result_line=LINES - 4, scale=0),
+    softmax_insn(length=3, causal=1, scale=1 << 23),
+    softmax_insn(length=1, scale=0x7F7FFFFF),
 ]
 
 
@@ -174,7 +222,8 @@ def test_every_status_is_tested():
 
 @pytest.mark.parametrize("opcode", Opcode)
 def test_every_reserved_bit(opcode):
-    good = {Opcode.FENCE: Instruction(opcode), Opcode.GEMM: gemm_insn()}.get(
+    good = {Opcode.FENCE: Instruction(opcode), Opcode.GEMM: gemm_insn(),
+            Opcode.ACTIVATE: activate_insn(), Opcode.SOFTMAX: softmax_insn()}.get(
         opcode, move_insn(opcode)).encode()
     for bit in range(256):
         reserved = not allowed_mask(opcode) >> bit & 1
@@ -219,6 +268,49 @@ def test_gemm(name, fmt, m, n, k, stimulus):
 def with_noise(packed, ones):
     """Padding (where ``ones``, packed likewise, is zero) replaced by NaN patterns."""
     return np.where(ones == 0xFF, packed, 0xFF).astype(np.uint8)
+
+
+@pytest.mark.parametrize("opcode", FUNCTION_OPCODES)
+def test_without_functions(opcode):
+    insn = activate_insn() if opcode == Opcode.ACTIVATE else softmax_insn()
+    assert check(SMALL.replace(functions=False), insn.encode()) == Status.BAD_OPCODE
+
+
+@pytest.mark.parametrize("fmt", [Format.FP16, Format.FP32])
+@pytest.mark.parametrize("insn", [
+    activate_insn(m=3, n=21, gated=1, second_line=60),
+    activate_insn(m=2, n=8, function=Function.RELU),
+    softmax_insn(m=3, n=21, length=21), softmax_insn(m=3, n=18, length=17, causal=1),
+    softmax_insn(m=1, n=9, length=2)])
+def test_functions(insn, fmt, seed):
+    """Near plain float64 arithmetic; whole cells of the input buffer change and nothing else."""
+    device, rng = filled(SMALL, seed), np.random.default_rng(seed)
+    insn = replace(insn, input_format=fmt, source_line=7, result_line=5)
+    dtype = np.float32 if fmt == Format.FP32 else np.float16
+    gate, up = rng.normal(0, 2, (2, insn.m, insn.n)).astype(dtype)
+    for line, values in ((7, gate), (60, up)):
+        bits = values.view(np.uint32 if fmt == Format.FP32 else np.uint16)
+        device.write_buffer(0, Buffer.TEMP, line, layout.pack_results(SMALL, bits, fmt))
+    dram, before, temp = memories(device)
+    assert device.execute({0: [insn]})[0][0].status == Status.OK
+    now = memories(device)
+    assert same((dram, temp), (now[0], now[2]))
+    start = 5 * SMALL.line_bytes
+    found = layout.unpack_results(SMALL, now[1][start:], insn.m, insn.n, Format.FP16)
+    exact = expected_of(insn, gate.astype(float), up.astype(float))
+    assert np.abs(found.view(np.float16) - exact).max() < 1e-3 * np.abs(exact).max()
+    mask = layout.result_mask(SMALL, insn.m, insn.n, Format.FP16)
+    before[start:start + mask.size][mask] = now[1][start:start + mask.size][mask]
+    assert same([before], [now[1]])
+
+
+def expected_of(insn, gate, up):
+    if insn.opcode == Opcode.ACTIVATE:
+        act = np.maximum(gate, 0) if insn.function == Function.RELU else gate / (1 + np.exp(-gate))
+        return act * up if insn.gated else act
+    last = insn.length - (insn.causal * np.arange(insn.m)[::-1])[:, None]
+    weights = np.where(np.arange(insn.n) < last, np.exp(gate), 0)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("buffer", Buffer)

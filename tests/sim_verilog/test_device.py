@@ -36,6 +36,14 @@ def programs(config, random):
         Instruction(Opcode.STORE, address=300, length=7, source_line=2),
         Instruction(Opcode.STORE, address=700, length=20, buffer=Buffer.TEMP),
         0xFF,
+        gemm(2, 20, 8, address=40, result_line=90, output_format=Format.FP32),
+        gemm(2, 20, 8, address=80, result_line=100, output_format=Format.FP32),
+        Instruction(Opcode.ACTIVATE, tag=3, m=2, n=20, gated=1, input_format=Format.FP32,
+                    source_line=90, second_line=100, result_line=33),
+        gemm(2, 9, 20, address=90, source_line=33, result_line=110),
+        Instruction(Opcode.SOFTMAX, tag=4, m=2, n=9, length=9, scale=0x7F800000),  # refused
+        Instruction(Opcode.SOFTMAX, tag=5, m=2, n=9, length=8, causal=1, scale=0x3F800000,
+                    source_line=110, result_line=40),
     ]
 
 

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A gated feed-forward network, ``W_down . (f(W_gate . x) * (W_up . x))``, in one program."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from ..sim.model import layout
+from ..spec.config import Config
+from ..spec.device import Device
+from ..spec.errors import CapacityError
+from ..spec.functions import Function
+from ..spec.isa import FIELDS, Buffer, Format, Instruction, Opcode
+from .kernel import Kernels
+from .memory import Matrix, Memory, load
+from .stats import Stats
+
+_LATENCY = 80
+"""Clocks from the last beat of a block to the start of its activation, and from its last element
+to its last result."""
+
+
+@dataclass(frozen=True)
+class Ffn:
+    """Matrices of a network: gate and up [inner, hidden], down [hidden, inner].
+
+    Rows of gate and up are dealt over the channels. ``down`` has the columns that belong to a
+    channel's rows, a matrix for each, so that nothing passes from channel to channel until the end.
+    All have weights of one format.
+    """
+
+    gate: Matrix
+    up: Matrix
+    down: tuple[Matrix, ...]
+
+
+def place(memory: Memory, hidden: int, inner: int, space: int, bundles: int = 1,
+          fmt: Format = Format.FP16) -> Ffn:
+    """Room for a network. Raises CapacityError if there is none."""
+    gate, up = (memory.place(inner, hidden, space, bundles, fmt) for _ in range(2))
+    return Ffn(gate, up, tuple(memory.place_in(piece.channel, hidden, piece.rows, space, bundles,
+                                               fmt) for piece in gate.pieces))
+
+
+def load_ffn(device: Device, ffn: Ffn, gate: np.ndarray, up: np.ndarray, down: np.ndarray) -> None:
+    """Put the patterns of the matrices in place, by the back door."""
+    load(device, ffn.gate, gate)
+    load(device, ffn.up, up)
+    for piece, part in zip(ffn.gate.pieces, ffn.down, strict=True):
+        rows = slice(piece.first_row, piece.first_row + piece.rows)
+        load(device, part, np.ascontiguousarray(down[:, rows]))
+
+
+@dataclass(frozen=True)
+class FfnJob:
+    """A network of patterns (uint16 [M, hidden])."""
+
+    x_bits: np.ndarray
+    ffn: Ffn
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Some tokens of a job, and lines that they need: x and h in the input, gate, up and y in the
+    temp buffer."""
+
+    job: int
+    first: int
+    m: int
+    x_lines: int
+    input_lines: int
+    temp_lines: int
+
+
+def blocks(config: Config, inner: int, k: int, m: int) -> list[tuple[int, int]]:
+    """Columns (first, number) of the blocks in which up, of depth ``k``, is made and activated.
+
+    While a block streams the one before it is activated; what is left to do when the last one has
+    streamed is in nobody's shadow. So the last one is a granule, and each before it as large as
+    can be activated while its successor streams. Where that is nothing, all is one block.
+    """
+    unit, rows = config.granule_elements, config.tile.rows
+    groups = -(-m // config.tile.tokens)
+    sizes, left = [], inner
+    size = inner % unit or unit
+    while left > 0:
+        sizes.append(min(size, left))
+        left -= sizes[-1]
+        # Clocks of this block's stream, and of the activation of a cell, gated.
+        stream = -(-sizes[-1] // rows) * layout.granules_for(config, k) * 2 * groups
+        cells = (stream - groups * _LATENCY) // (m * (rows + 1))
+        size = cells * rows // unit * unit
+        if size <= 0:
+            sizes[-1] += left
+            break
+    ends = accumulate(sizes)
+    return [(inner - end, size) for end, size in zip(ends, sizes, strict=True)][::-1]
+
+
+class FfnKernels:
+    """Runs networks on a device: no result but the last leaves it.
+
+    Parameters
+    ----------
+    kernels : Kernels
+    function : Function
+    """
+
+    def __init__(self, kernels: Kernels, function: Function = Function.SILU):
+        self.kernels = kernels
+        self.config = kernels.config
+        self.function = function
+
+    def run(self, jobs: Sequence[FfnJob], stats: Stats | None = None) -> list[np.ndarray]:
+        """float32 [M, hidden] for each job; the channels' contributions are added in order."""
+        stats = Stats() if stats is None else stats
+        results = [np.full((len(job.x_bits), job.ffn.down[0].n), -0.0, np.float32) for job in jobs]
+        for unit, _, y_bits in self._run(jobs, stats, down=True):
+            with np.errstate(all="ignore"):  # infinities of two channels make a NaN or stay
+                results[unit.job][unit.first:unit.first + unit.m] += y_bits.view(np.float32)
+        for job in jobs:
+            stats.add_gemm(len(job.x_bits), job.ffn.gate.k, job.ffn.gate.n, job.ffn.gate.format)
+        return results
+
+    def inner(self, jobs: Sequence[FfnJob], stats: Stats | None = None) -> list[np.ndarray]:
+        """FP16 patterns [M, inner] of what goes into down, for each job."""
+        stats = Stats() if stats is None else stats
+        results = [np.empty((len(job.x_bits), job.ffn.gate.n), np.uint16) for job in jobs]
+        for unit, piece, h_bits in self._run(jobs, stats, down=False):
+            results[unit.job][unit.first:unit.first + unit.m,
+                              piece.first_row:piece.first_row + piece.rows] = h_bits
+        return results
+
+    def _run(self, jobs, stats, *, down: bool) -> Iterator[tuple]:
+        """(unit, piece of gate, patterns of y or of h), in the order of the channels."""
+        for units in self._rounds(jobs):
+            yield from self._run_round(units, jobs, stats, down)
+        for job in jobs:
+            for w in (job.ffn.gate, job.ffn.up):
+                stats.add_gemm(len(job.x_bits), w.n, w.k, w.format)
+
+    def _run_round(self, units, jobs, stats, down):
+        config, device = self.config, self.kernels.device
+        programs, last, operands, reads = {}, {}, [], []
+        line, temp = 0, 0
+        for unit in units:
+            ffn, x_bits = jobs[unit.job].ffn, jobs[unit.job].x_bits
+            operands.append((line, layout.pack_operands(
+                config, x_bits[unit.first:unit.first + unit.m], ffn.gate.format)))
+            for index, piece in enumerate(ffn.gate.pieces):
+                made, product, at = self._program(ffn, index, unit, line, temp, down)
+                # A network's last activation runs while the next one's gate streams.
+                program = programs.setdefault(piece.channel, [])
+                program += made + last.get(piece.channel, [])
+                last[piece.channel] = product
+                reads.append((piece, unit, at))
+            line += unit.input_lines
+            temp += unit.temp_lines
+        for channel, program in programs.items():
+            programs[channel] = [Instruction(tag=tag & 0xFFFF, **fields)
+                                 for tag, fields in enumerate(program + last[channel])]
+            for line, data in operands:
+                device.write_buffer(channel, Buffer.INPUT, line, data)
+        self.kernels.execute(programs, stats)
+        buffer, fmt = (Buffer.TEMP, Format.FP32) if down else (Buffer.INPUT, Format.FP16)
+        for piece, unit, at in sorted(reads, key=lambda read: read[0].channel):
+            shape = unit.m, jobs[unit.job].ffn.down[0].n if down else piece.rows
+            size = layout.line_count(config, *shape, fmt) * config.line_bytes
+            data = device.read_buffer(piece.channel, buffer, at, size)
+            bits = layout.unpack_results(config, data, *shape, fmt)
+            yield unit, piece, np.ascontiguousarray(bits)
+
+    def _program(self, ffn: Ffn, index: int, unit: _Unit, line: int, temp: int, with_down: bool):
+        """(fields of the instructions of a channel, those of the last product, line of results)."""
+        config, m = self.config, unit.m
+        inner, tokens = ffn.gate.pieces[index].rows, config.tile.tokens
+        h_line = line + unit.x_lines
+        h_stride = layout.operand_granules(config, inner, ffn.gate.format)
+        wide = layout.line_count(config, tokens, inner, Format.FP32)
+        groups = -(-m // tokens)
+        up_line = temp + groups * wide
+        y_line = up_line + groups * wide
+        made = [self._gemm(ffn.gate, index, unit, 0, inner, line, temp)]
+        acts, free = [], up_line
+        for first, n in blocks(config, inner, ffn.up.k, m):
+            made.append(self._gemm(ffn.up, index, unit, first, n, line, free))
+            # The block before is activated while this one streams.
+            made += acts
+            lines = layout.line_count(config, tokens, n, Format.FP32)
+            skip = layout.line_count(config, tokens, first, Format.FP32)
+            acts = [{
+                "opcode": Opcode.ACTIVATE, "function": self.function, "gated": 1,
+                "input_format": Format.FP32, "m": min(tokens, m - g * tokens), "n": n,
+                "source_line": temp + g * wide + skip, "second_line": free + g * lines,
+                "result_line": h_line + g * h_stride + first // config.granule_elements,
+            } for g in range(groups)]
+            free += groups * lines
+        made += acts
+        if not with_down:
+            return made, [], h_line
+        down = ffn.down[index]
+        return made, [self._gemm(down, 0, unit, 0, down.n, h_line, y_line)], y_line
+
+    def _gemm(self, w: Matrix, index: int, unit: _Unit, first: int, n: int, source: int,
+              result: int):
+        """Rows ``first .. first + n`` of a piece of a matrix."""
+        config, piece = self.config, w.pieces[index]
+        skipped = first // config.tile.rows * layout.granules_for(config, w.k, w.format)
+        address = layout.word_addresses(config, piece.address, skipped + 1, w.interleave)[-1]
+        return {"opcode": Opcode.GEMM, "weight_format": w.format, "output_format": Format.FP32,
+                "interleave": w.interleave, "m": unit.m, "n": n, "k": w.k,
+                "address": int(address), "source_line": source, "result_line": result}
+
+    def _rounds(self, jobs) -> Iterator[list[_Unit]]:
+        """Units of all jobs in order, as many to a round as fit the buffers."""
+        chunk = []
+        for unit in (u for i, job in enumerate(jobs) for u in self._units(i, job)):
+            used = [sum(getattr(u, name) for u in (*chunk, unit))
+                    for name in ("input_lines", "temp_lines")]
+            if chunk and (used[0] > self.config.input_lines or used[1] > self.config.temp_lines):
+                yield chunk
+                chunk = []
+            chunk.append(unit)
+        if chunk:
+            yield chunk
+
+    def _units(self, index: int, job: FfnJob) -> Iterator[_Unit]:
+        """A job cut into as many tokens as fit empty buffers."""
+        config, ffn = self.config, job.ffn
+        inner = max(piece.rows for piece in ffn.gate.pieces)
+        x = layout.operand_granules(config, ffn.gate.k, ffn.gate.format)
+        h = layout.operand_granules(config, inner, ffn.gate.format)
+        temp = 2 * layout.granules_for(config, inner, Format.FP32)
+        temp += layout.granules_for(config, ffn.down[0].n, Format.FP32)
+        most = min(config.input_lines // (x + h), config.temp_lines // temp,
+                   ((1 << FIELDS["m"].width) - 1) // config.tile.tokens)
+        if not most:
+            raise CapacityError(
+                f"a network of {ffn.gate.k} and {inner} in a channel needs {x + h} lines of the "
+                f"input and {temp} of the temp buffer, which have {config.input_lines} and "
+                f"{config.temp_lines}: enlarge them (input_buffer_bytes=..., "
+                f"temp_buffer_bytes=...) or take more channels (channels=...)")
+        resident = config.pass_tokens(ffn.gate.format) // config.tile.tokens
+        if most > resident:
+            most -= most % resident
+        step = most * config.tile.tokens
+        for first in range(0, len(job.x_bits), step):
+            m = min(step, len(job.x_bits) - first)
+            groups = -(-m // config.tile.tokens)
+            yield _Unit(index, first, m, groups * x, groups * (x + h), groups * temp)
