@@ -32,7 +32,7 @@ class RepairedLanes(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        data = Signal.like(self.data)  # the prover wants a clock
+        data = Signal.like(self.data)  # so that the proof has a clock
         m.d.sync += data.eq(self.data)
         lanes = send(m, data, self.dead, self.sizes, 0, Signal(2))
         arrived = []

@@ -9,9 +9,9 @@ from logicpim.sim.formal.prove import Refuted, prove
 
 @pytest.mark.parametrize("sizes", [(64,), (16, 5)])
 def test_one_dead_lane_of_each_group(sizes):
-    prove(RepairedLanes(sizes), depth=1)
+    prove(RepairedLanes(sizes))
 
 
 def test_two_dead_lanes_are_too_many():
-    with pytest.raises(Refuted, match="proof did fail"):
-        prove(RepairedLanes((16, 5), fault=7), depth=1)
+    with pytest.raises(Refuted, match="FAIL"):
+        prove(RepairedLanes((16, 5), fault=7))
