@@ -87,7 +87,7 @@ class Decoder:
             pim, xpu = self._routed(seen)
             self.operations["prefill"] += operations(
                 config, [Batch(sequences=1, tokens=source)], pim, encoder=True, expert_bits=bits,
-                xpu_tokens=xpu)
+                xpu_tokens=xpu, whole=self.experts.whole)
         for index in range(tokens):
             past, seen, phase = caches[0].length, self._routed(), "decode" if index else "prefill"
             self._phase(phase)
@@ -95,7 +95,8 @@ class Decoder:
                 logits = [self.model.forward(ids, cache, runner)
                           for runner, cache in zip(runners, caches, strict=True)]
             pim, xpu = self._routed(seen)
-            self.operations[phase] += step(config, len(ids), past, pim, source, bits, xpu)
+            self.operations[phase] += step(config, len(ids), past, pim, source, bits, xpu,
+                                            whole=self.experts.whole)
             if self.reference is not None:
                 equal = np.array_equal(logits[0].view(np.uint32), logits[1].view(np.uint32))
                 self.matches = equal and self.matches is not False

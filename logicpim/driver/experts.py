@@ -110,6 +110,11 @@ class ExpertRunner:
             function = device_function(device.config, config.expert, self._biases)
         self._ffn = None if function is None else FfnKernels(self._kernels, function)
 
+    @property
+    def whole(self) -> bool:
+        """Whether experts run as a whole, with their activation."""
+        return self._ffn is not None
+
     def total(self) -> Stats:
         """The cost of all products."""
         total = Stats()

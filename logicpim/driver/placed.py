@@ -54,6 +54,7 @@ class PlacedExperts:
         self.runner, self.on_xpu = runner, []
         self._xpu, self._policy, self._costs, self._spaces = xpu, policy, costs, spaces
         self.routed, self.stats, self.weights = runner.routed, runner.stats, runner.weights
+        self.whole = runner.whole
 
     @property
     def phase(self) -> str:

@@ -96,7 +96,7 @@ def even(tokens: int, experts: int, top_k: int) -> list[int]:
 
 def step(config: ModelConfig, tokens: int, past: int, expert_tokens: Sequence[int],
          source: int = 0, expert_bits: float | None = None,
-         xpu_tokens: Sequence[int] = ()) -> list[Operation]:
+         xpu_tokens: Sequence[int] = (), whole: bool = False) -> list[Operation]:
     """Operations of one pass of one sequence through the decoder, in the order of the data.
 
     Parameters
@@ -111,16 +111,18 @@ def step(config: ModelConfig, tokens: int, past: int, expert_tokens: Sequence[in
         Of an element of the experts' weights on Logic-PIM.
     xpu_tokens : list of int
         As ``expert_tokens``, of the experts that run on the xPU.
+    whole : bool
+        Experts on Logic-PIM run there as a whole, with their activation.
     """
     batch = Batch(sequences=1, tokens=tokens, past=past, source=source)
     return operations(config, [batch], expert_tokens, expert_bits=expert_bits,
-                      xpu_tokens=xpu_tokens)
+                      xpu_tokens=xpu_tokens, whole=whole)
 
 
 def operations(config: ModelConfig, batches: Sequence[Batch],
                expert_tokens: Sequence[int] | None = None, *, encoder: bool = False,
                stored: bool = False, expert_bits: float | None = None,
-               xpu_tokens: Sequence[int] = ()) -> list[Operation]:
+               xpu_tokens: Sequence[int] = (), whole: bool = False) -> list[Operation]:
     """Operations of one pass of all batches together, in the order of the data.
 
     Parameters
@@ -136,19 +138,21 @@ def operations(config: ModelConfig, batches: Sequence[Batch],
         Count so many bits for an element of the experts' weights on Logic-PIM.
     xpu_tokens : list of int
         Tokens of each expert that runs on the xPU.
+    whole : bool
+        Experts on Logic-PIM run there as a whole, with their activation.
     """
     if expert_bits is None:
         expert_bits = STORED_BITS[config.storage] if stored else 16.0
     side = config.blocks[:config.encoder] if encoder else config.blocks[config.encoder:]
-    return _Graph(config, batches, expert_bits, xpu_tokens).run(side, expert_tokens, encoder)
+    return _Graph(config, batches, expert_bits, xpu_tokens, whole).run(side, expert_tokens, encoder)
 
 
 class _Graph:
     """Operations of a pass; ``op`` makes one with ``tokens`` of all sequences as M."""
 
-    def __init__(self, config, batches, expert_bits, xpu_tokens):
+    def __init__(self, config, batches, expert_bits, xpu_tokens, whole):
         self.config, self.batches = config, batches
-        self.expert_bits, self.xpu_tokens = expert_bits, xpu_tokens
+        self.expert_bits, self.xpu_tokens, self.whole = expert_bits, xpu_tokens, whole
         self.tokens = sum(b.sequences * b.tokens for b in batches)
 
     def op(self, name, calls, *, n, m=None, k=0, element_ops=1, place=Place.XPU, bits=16.0):
@@ -216,11 +220,12 @@ class _Graph:
             yield from self.core("cross-attention", a, layers, batch, batch.source)
         yield self.op("cross-attention output", layers, n=hidden, k=a.heads * a.value_dim)
 
-    def ffn(self, name, mlp: Mlp, tokens, calls, place=Place.XPU, bits=16.0):
+    def ffn(self, name, mlp: Mlp, tokens, calls, place=Place.XPU, bits=16.0, whole=False):
         hidden, first = self.config.hidden_size, mlp.matrices[:-1]
         yield self.op(f"{name} {', '.join(first)}", calls * len(first), m=tokens, n=mlp.width,
                       k=hidden, place=place, bits=bits)
-        yield self.op(f"{name} activation", calls, m=tokens, n=mlp.width, element_ops=5)
+        yield self.op(f"{name} activation", calls, m=tokens, n=mlp.width, element_ops=5,
+                      place=place if whole else Place.XPU)
         yield self.op(f"{name} w2", calls, m=tokens, n=hidden, k=mlp.width, place=place,
                       bits=bits)
 
@@ -231,7 +236,8 @@ class _Graph:
         rows = [row for routed, place, bits in ((expert_tokens, Place.LOGIC_PIM, self.expert_bits),
                                                 (self.xpu_tokens, Place.XPU, 16.0))
                 for m in sorted(set(routed)) if m for row in self.ffn(
-                    "expert", moe.expert, m, sum(1 for t in routed if t == m), place, bits)]
+                    "expert", moe.expert, m, sum(1 for t in routed if t == m), place, bits,
+                    self.whole)]
         for kind in range(3):  # the first matrices of all, the activations, the last ones
             yield from rows[kind::3]
         if moe.shared:

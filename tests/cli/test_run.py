@@ -35,7 +35,7 @@ def test_policy(run, bundled_model):
     assert result["policy"] == "duplex_pe_paper"
     assert result["token_ids"] == golden["token_ids"][:8]
     rows = {(r["phase"], r["where"]): r for r in result["placements"]
-            if r["operation"] == "expert w2"}
+            if r["operation"] in ("expert w2", "expert ffn")}
     assert rows["prefill", "xPU"]["m"][0] >= rows["prefill", "Logic-PIM"]["m"][0]
     run(bundled_model, "--policy", "luck").refused("luck", "duplex_pe_paper")
 
