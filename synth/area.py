@@ -135,7 +135,8 @@ def measure(choice: Choice, library: Library, um2_per_bit: float = UM2_PER_BIT,
         bits |= unit.memory_bits
     blocks = {name: block(name, kinds, found, library) for name, kinds in found.items()}
     for name, number in bits.items():
-        blocks[name].memory_bits = number
+        if name in blocks:  # else nobody needed it
+            blocks[name].memory_bits = number
     order = count(blocks, choice.name)
     cells = sum(b.count * b.um2 for b in order)
     memory_bits = sum(b.count * b.memory_bits for b in order)
