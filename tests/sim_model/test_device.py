@@ -276,43 +276,6 @@ def test_without_functions(opcode):
     assert check(SMALL.replace(functions=False), insn.encode()) == Status.BAD_OPCODE
 
 
-@pytest.mark.parametrize("fmt", [Format.FP16, Format.FP32])
-@pytest.mark.parametrize("insn", [
-    activate_insn(m=3, n=21, gated=1, second_line=60),
-    activate_insn(m=2, n=8, function=Function.RELU),
-    softmax_insn(m=3, n=21, length=21), softmax_insn(m=3, n=18, length=17, causal=1),
-    softmax_insn(m=1, n=9, length=2)])
-def test_functions(insn, fmt, seed):
-    """Near plain float64 arithmetic; whole cells of the input buffer change and nothing else."""
-    device, rng = filled(SMALL, seed), np.random.default_rng(seed)
-    insn = replace(insn, input_format=fmt, source_line=7, result_line=5)
-    dtype = np.float32 if fmt == Format.FP32 else np.float16
-    gate, up = rng.normal(0, 2, (2, insn.m, insn.n)).astype(dtype)
-    for line, values in ((7, gate), (60, up)):
-        bits = values.view(np.uint32 if fmt == Format.FP32 else np.uint16)
-        device.write_buffer(0, Buffer.TEMP, line, layout.pack_results(SMALL, bits, fmt))
-    dram, before, temp = memories(device)
-    assert device.execute({0: [insn]})[0][0].status == Status.OK
-    now = memories(device)
-    assert same((dram, temp), (now[0], now[2]))
-    start = 5 * SMALL.line_bytes
-    found = layout.unpack_results(SMALL, now[1][start:], insn.m, insn.n, Format.FP16)
-    exact = expected_of(insn, gate.astype(float), up.astype(float))
-    assert np.abs(found.view(np.float16) - exact).max() < 1e-3 * np.abs(exact).max()
-    mask = layout.result_mask(SMALL, insn.m, insn.n, Format.FP16)
-    before[start:start + mask.size][mask] = now[1][start:start + mask.size][mask]
-    assert same([before], [now[1]])
-
-
-def expected_of(insn, gate, up):
-    if insn.opcode == Opcode.ACTIVATE:
-        act = np.maximum(gate, 0) if insn.function == Function.RELU else gate / (1 + np.exp(-gate))
-        return act * up if insn.gated else act
-    last = insn.length - (insn.causal * np.arange(insn.m)[::-1])[:, None]
-    weights = np.where(np.arange(insn.n) < last, np.exp(gate), 0)
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
 @pytest.mark.parametrize("buffer", Buffer)
 @pytest.mark.parametrize("length", [1, 3, 8])
 def test_load_and_store(buffer, length, seed):
