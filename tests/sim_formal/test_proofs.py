@@ -62,7 +62,7 @@ def test_credit_for_more_than_there_is_room_fails():
 @pytest.mark.full
 @pytest.mark.parametrize("rule, row, longer", [
     ("rank", "nRREFD", 2), ("rank", "nRRDL", 2), ("column", "nCCDL", 1), ("column", "nWTRL", 2),
-    ("column", "host bus RD-WR", 6), ("window", "nFAW", 2)])
+    ("column", "host bus RD-WR", 6), ("window", "nFAW", 4)])
 def test_a_longer_row_is_not_kept_by_the_controller(rule, row, longer):
     """The distances are attained to the clock: the observer would see a shorter one."""
     assert status(lambda: ControllerProof(reduced(PARTS, WIDE), [rule], longer=longer, row=row),
