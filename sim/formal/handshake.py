@@ -113,11 +113,6 @@ def sequencer_environment(m: Module, sequencer) -> None:
     ]
 
 
-def way_environment(m: Module, way) -> None:
-    """Only what may pass passes."""
-    m.d.comb += Assume(~way.passes | way.may_pass)
-
-
 def masked_environment(m: Module, unit) -> None:
     """An access is done after it was passed on, once, and no more are passed on than agreed."""
     under_way = counted(m, "passed", transfer(unit.o), unit.o_done, unit.under_way)
@@ -127,7 +122,7 @@ def masked_environment(m: Module, unit) -> None:
 UNITS = {
     Queue: None, InstructionDecoder: None, OperationExecutor: executor_environment,
     Loader: loader_environment, Storer: None, HostPort: host_environment,
-    HostWay: way_environment, HostOrder: None, MaskedWrites: masked_environment,
+    HostWay: None, HostOrder: None, MaskedWrites: masked_environment,
     ReadErrors: None, JobDivider: None, Sequencer: sequencer_environment,
     IoBuffer: io_buffer_environment, Gearbox: None, TsvInterface: None}
 """All components that give a stream, and what is assumed besides the rule on those they take."""

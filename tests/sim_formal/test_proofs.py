@@ -18,7 +18,7 @@ from logicpim.rtl.bank.refresh import BankRefresh
 from logicpim.rtl.bank.timer import Gaps
 from logicpim.rtl.tsv import interface
 from logicpim.sim.formal.__main__ import main
-from logicpim.sim.formal.catalogue import PARTS, PROOFS, REFRESH, reduced
+from logicpim.sim.formal.catalogue import PARTS, PROOFS, REFRESH, WIDE, reduced
 from logicpim.sim.formal.controller import ControllerProof, ControllerReach, short_queues
 from logicpim.sim.formal.handshake import MAKERS, UNITS, Handshake, is_stream, make
 from logicpim.sim.formal.ownership import AnyHost, HostContract, SchedulerProof
@@ -62,17 +62,17 @@ def test_credit_for_more_than_there_is_room_fails():
 @pytest.mark.full
 @pytest.mark.parametrize("rule, row, longer", [
     ("rank", "nRREFD", 2), ("rank", "nRRDL", 2), ("column", "nCCDL", 1), ("column", "nWTRL", 2),
-    ("column", "host bus RD-WR", 2), ("window", "nFAW", 2)])
+    ("column", "host bus RD-WR", 6), ("window", "nFAW", 4)])
 def test_a_longer_row_is_not_kept_by_the_controller(rule, row, longer):
     """The distances are attained to the clock: the observer would see a shorter one."""
-    assert status(lambda: ControllerProof(reduced(PARTS), [rule], longer=longer, row=row),
+    assert status(lambda: ControllerProof(reduced(PARTS, WIDE), [rule], longer=longer, row=row),
                   "bmc", 24) == "FAIL"
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("row, longer", [
-    ("nRC", 2), ("nRCDRD", 2), ("nRCDWR", 2), ("nRAS", 2), ("nRP", 2), ("nRTPL", 2), ("nWR", 2),
-    ("nCCDL", 1), ("nWTRL", 2), ("nRFCSB", 2)])
+    ("nRC", 4), ("nRCDRD", 2), ("nRCDWR", 4), ("nRAS", 2), ("nRP", 2), ("nRTPL", 2), ("nWR", 2),
+    ("nCCDL", 1), ("nWTRL", 2), ("nRFCSB", 8)])
 def test_a_longer_row_is_not_kept_by_the_scheduler(row, longer):
     assert status(lambda: SchedulerProof(reduced(), ["bank"], longer=longer, row=row),
                   "bmc", 24) == "FAIL"
