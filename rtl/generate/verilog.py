@@ -45,6 +45,9 @@ _OVERLAP = re.compile(r"(?<=  )(\d+'b\?*1)(\?+):")
 _NUMBERED = re.compile(r"^  wire ((?:\[\d+:0\] )?)_\d+_;\n(?:  wire \1_\d+_;\n)+", re.MULTILINE)
 _ON_A_LINE = 12
 
+# A port is a wire without being told so again.
+_PORT = re.compile(r"^(  (?:input|output) ((?:\[\d+:0\] )?\w+);\n)  wire \2;\n", re.MULTILINE)
+
 _INLINE = "  /* verilator no_inline_module */"
 
 # Where the inputs of a shared module stay variables of its own, Verilator finds its instances
@@ -122,7 +125,7 @@ def _simple_names(verilog: str) -> str:
 
 def _polish(module: str, shared: bool) -> str:
     """Contents for memories, exclusive arms of a case; shared modules are kept out of inlining."""
-    module = _NUMBERED.sub(_together, module)
+    module = _PORT.sub(r"\1", _NUMBERED.sub(_together, module))
     module = _READ.sub(_READ_ZERO, _MEMORY.sub(_ZEROES, module))
     module = module.replace(" // synopsys parallel_case\n", "\n")
     module = _OVERLAP.sub(lambda m: m[1] + "0" * len(m[2]) + ":", module)
