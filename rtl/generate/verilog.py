@@ -41,6 +41,13 @@ _READ_ZERO = r"""\g<0>`ifndef SYNTHESIS
 # Yosys asks one select bit in each arm: asking the lower ones too, no two arms overlap.
 _OVERLAP = re.compile(r"(?<=  )(\d+'b\?*1)(\?+):")
 
+# Wires that Yosys names by numbers: an eighth of the text if each had a line.
+_NUMBERED = re.compile(r"^  wire ((?:\[\d+:0\] )?)_\d+_;\n(?:  wire \1_\d+_;\n)+", re.MULTILINE)
+_ON_A_LINE = 12
+
+# A port is a wire without being told so again.
+_PORT = re.compile(r"^(  (?:input|output) ((?:\[\d+:0\] )?\w+);\n)  wire \2;\n", re.MULTILINE)
+
 _INLINE = "  /* verilator no_inline_module */"
 
 # Where the inputs of a shared module stay variables of its own, Verilator finds its instances
@@ -118,6 +125,7 @@ def _simple_names(verilog: str) -> str:
 
 def _polish(module: str, shared: bool) -> str:
     """Contents for memories, exclusive arms of a case; shared modules are kept out of inlining."""
+    module = _PORT.sub(r"\1", _NUMBERED.sub(_together, module))
     module = _READ.sub(_READ_ZERO, _MEMORY.sub(_ZEROES, module))
     module = module.replace(" // synopsys parallel_case\n", "\n")
     module = _OVERLAP.sub(lambda m: m[1] + "0" * len(m[2]) + ":", module)
@@ -125,3 +133,10 @@ def _polish(module: str, shared: bool) -> str:
         module = _INPUT.sub(_KEPT, module)
         module = module.replace(");\n", ");\n" + _INLINE + "\n", 1)
     return module
+
+
+def _together(match: re.Match) -> str:
+    """Equal wires, some to a line."""
+    names = re.findall(r"_\d+_", match[0])
+    return "".join(f"  wire {match[1]}{', '.join(names[i:i + _ON_A_LINE])};\n"
+                   for i in range(0, len(names), _ON_A_LINE))
