@@ -97,6 +97,18 @@ def test_prompt_ids(logicpim, name):
         {"xPU"} if name == "opt" else {"xPU", "Logic-PIM"})
 
 
+def test_first_id(logicpim):
+    """The answer begins with it, and goes on as if it had been the best."""
+    def call(*more):
+        return logicpim("run", FAMILIES / "nllb-moe", "--prompt-ids", "7,8,9", "--tokens", 6,
+                        "--backend", "reference", "--ignore-eos", "--json", *more)
+    plain = call().json["token_ids"]
+    assert call("--first-id", plain[0]).json["token_ids"] == plain
+    other = call("--first-id", 50).json["token_ids"]
+    assert other[0] == 50 and other[1:] != plain[1:]
+    call("--first-id", 109).refused("token 109 of --first-id", "has 109")
+
+
 def test_wrong_prompt_ids(logicpim):
     for ids, words in (("5,x", ["token ids", "'5,x'"]), ("", ["token ids"]),
                        ("5,131", ["token 131", "has 131"])):
