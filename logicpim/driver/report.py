@@ -38,11 +38,12 @@ def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
 
 
 def _whole(operation: Operation) -> Operation:
-    """The products of an expert that runs as a whole are one row, its activation is another."""
-    if operation.name in ("expert w1, w3", "expert w2"):
+    """Products of an expert that runs on Logic-PIM as a whole are one row, its activation another.
+    """
+    if operation.name in ("expert w1, w3", "expert w2") and operation.place == Place.LOGIC_PIM:
         return replace(operation, name="expert ffn")
     if operation.name == "expert activation":
-        return replace(operation, place=Place.LOGIC_PIM)
+        return replace(operation, place=operation.beside)
     return operation
 
 

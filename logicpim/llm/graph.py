@@ -41,6 +41,8 @@ class Operation:
         Operations on each element where ``k`` is 0.
     weight_bits : float
         Bits of an element of the second operand.
+    beside : Place or None
+        Of an activation, where the products are that it stands between.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Operation:
     calls: int = 1
     element_ops: int = 1
     weight_bits: float = 8.0 * ELEMENT_BYTES
+    beside: Place | None = None
 
     @property
     def flops(self) -> int:
@@ -151,9 +154,10 @@ class _Graph:
         self.expert_bits, self.xpu_tokens = expert_bits, xpu_tokens
         self.tokens = sum(b.sequences * b.tokens for b in batches)
 
-    def op(self, name, calls, *, n, m=None, k=0, element_ops=1, place=Place.XPU, bits=16.0):
+    def op(self, name, calls, *, n, m=None, k=0, element_ops=1, place=Place.XPU, bits=16.0,
+           beside=None):
         return Operation(name=name, place=place, m=self.tokens if m is None else m, n=n, k=k,
-                         calls=calls, element_ops=element_ops, weight_bits=bits)
+                         calls=calls, element_ops=element_ops, weight_bits=bits, beside=beside)
 
     def run(self, blocks, expert_tokens, encoder):
         config, hidden = self.config, self.config.hidden_size
@@ -220,7 +224,8 @@ class _Graph:
         hidden, first = self.config.hidden_size, mlp.matrices[:-1]
         yield self.op(f"{name} {', '.join(first)}", calls * len(first), m=tokens, n=mlp.width,
                       k=hidden, place=place, bits=bits)
-        yield self.op(f"{name} activation", calls, m=tokens, n=mlp.width, element_ops=5)
+        yield self.op(f"{name} activation", calls, m=tokens, n=mlp.width, element_ops=5,
+                      beside=place)
         yield self.op(f"{name} w2", calls, m=tokens, n=hidden, k=mlp.width, place=place,
                       bits=bits)
 

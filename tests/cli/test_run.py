@@ -34,9 +34,12 @@ def test_policy(run, bundled_model):
     result = run(bundled_model, "--tokens", 8, "--policy", "duplex_pe_paper", "--json").json
     assert result["policy"] == "duplex_pe_paper"
     assert result["token_ids"] == golden["token_ids"][:8]
-    rows = {(r["phase"], r["where"]): r for r in result["placements"]
-            if r["operation"] == "expert w2"}
-    assert rows["prefill", "xPU"]["m"][0] >= rows["prefill", "Logic-PIM"]["m"][0]
+    rows = {(r["operation"], r["where"]): r for r in result["placements"]
+            if r["phase"] == "prefill" and r["operation"].startswith("expert")}
+    here, there = rows["expert w2", "xPU"], rows["expert ffn", "Logic-PIM"]
+    assert here["m"][0] >= there["m"][0]
+    for row, where in ((here, "xPU"), (there, "Logic-PIM")):
+        assert rows["expert activation", where]["m"] == row["m"]
     run(bundled_model, "--policy", "luck").refused("luck", "duplex_pe_paper")
 
 
