@@ -69,6 +69,8 @@ def add_parser(subparsers):
     prompt.add_argument("--prompt", metavar="TEXT", help="text to continue")
     prompt.add_argument("--prompt-ids", type=_ids, metavar="IDS",
                         help="token ids to continue, as in 5,17,3; needs no tokenizer")
+    p.add_argument("--first-id", type=whole(0), metavar="ID",
+                   help="token that the answer begins with, such as NLLB's target language")
     p.add_argument("--tokens", type=whole(1), default=64, metavar="N",
                    help="tokens to decode (default: %(default)s)")
     p.add_argument("--backend", choices=BACKENDS, default="verilator",
@@ -102,6 +104,7 @@ def run(args) -> dict:
     model_config = load_config(args.model)
     words = _Words(args, model_config.vocab_size)
     prompt = words.prompt
+    _known(args.first_id or 0, "--first-id", model_config.vocab_size)
     checkpoint = Checkpoint(args.model, model_config)
     check_length(model_config, len(prompt), args.tokens)
     bundles = bundles_of(args, config)
@@ -137,7 +140,7 @@ def run(args) -> dict:
         progress.clear()
         ids, text, now, decoding = [], "", "", time.perf_counter()
         stop = () if args.ignore_eos else model_config.eos_ids
-        for token, _ in decoder.greedy(prompt, args.tokens, stop):
+        for token, _ in decoder.greedy(prompt, args.tokens, stop, args.first_id):
             say(args, "" if ids else words.start)
             ids.append(token)
             shown = ids[:-1] if token in stop else ids
@@ -175,6 +178,11 @@ def _ids(text: str) -> list[int]:
             f"must be token ids with commas between them, not {text!r}") from None
 
 
+def _known(token: int, option: str, vocab_size: int) -> None:
+    if token >= vocab_size:
+        raise ModelError(f"token {token} of {option} is unknown to the model: it has {vocab_size}")
+
+
 class _Words:
     """The prompt as ids, and ids as text; ids stand for themselves where the prompt was ids."""
 
@@ -182,9 +190,7 @@ class _Words:
         if args.prompt is None:
             self.prompt, self.start = args.prompt_ids, " ".join(map(str, args.prompt_ids))
             self.continuation = lambda ids: "".join(f" {i}" for i in ids)
-            if max(self.prompt) >= vocab_size:
-                raise ModelError(f"token {max(self.prompt)} of --prompt-ids is unknown to the "
-                                 f"model: it has {vocab_size}")
+            _known(max(self.prompt), "--prompt-ids", vocab_size)
         else:
             tokenizer = Tokenizer(args.model, vocab_size)
             self.prompt, self.start = tokenizer.encode(args.prompt), args.prompt

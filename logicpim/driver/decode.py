@@ -66,11 +66,12 @@ class Decoder:
         on_xpu = self.experts.on_xpu if isinstance(self.experts, PlacedExperts) else []
         return self.experts.routed[len(seen[0]):], on_xpu[len(seen[1]):]
 
-    def greedy(self, prompt: list[int], tokens: int, stop: tuple[int, ...] = ()
-               ) -> Iterator[tuple[int, np.ndarray]]:
+    def greedy(self, prompt: list[int], tokens: int, stop: tuple[int, ...] = (),
+               first: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Up to ``tokens`` pairs of the best next token and its logits; ends after one of ``stop``.
 
-        Raises ModelError where the model cannot do it.
+        ``first`` is taken as the first token, whatever is best. Raises ModelError where the model
+        cannot do it.
         """
         config = self.config
         length = check_length(config, len(prompt), tokens)
@@ -103,7 +104,7 @@ class Decoder:
             if not np.isfinite(logits[0]).all():
                 raise ModelError(f"the logits of token {index} are not all finite numbers: the "
                                  f"checkpoint is damaged or needs more range than float32 has")
-            ids = [int(logits[0].argmax())]
+            ids = [int(logits[0].argmax()) if index or first is None else first]
             yield ids[0], logits[0]
             if ids[0] in stop:
                 return
