@@ -14,7 +14,7 @@ def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
     """One row for each phase and operation, in the order of the data.
 
     Keys: ``phase``, ``operation``, ``where``; ``m``, ``n``, ``k`` as [least, greatest];
-    ``calls``, ``flops``, ``bytes``, ``op_b``; for operations on Logic-PIM also ``cycles``,
+    ``calls``, ``flops``, ``bytes``, ``op_b``; for products on Logic-PIM also ``cycles``,
     ``weight_bytes``, ``bandwidth_efficiency`` and ``mac_utilisation`` (None if untimed).
     """
     rows = []

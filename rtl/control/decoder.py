@@ -127,8 +127,8 @@ class InstructionDecoder(wiring.Component):
                 self._lines(op.n, op.output_format),
                 ceil_shift(length * tile.rows, tile.tokens))
 
-    def _range_status(self, m: Module, op, step: Signal, count: Signal, address, length) -> Signal:
-        """Whether the range of this step fits."""
+    def _range_status(self, m: Module, op, step, comparing, count, address, length) -> Signal:
+        """Whether the range of this step fits; while ``comparing``, its end is noted too."""
         config, org = self.config, self.config.dram
         is_gemm, is_function = op.opcode == Opcode.GEMM, self._is_function(op.opcode)
         reads = is_gemm | is_function | (op.opcode == Opcode.STORE)
@@ -146,17 +146,18 @@ class InstructionDecoder(wiring.Component):
         with m.If((step == SOURCE) & (reads & (source_end > source_limit)
                                       | second & (second_end > source_limit))):
             m.d.comb += status.eq(Status.SOURCE_RANGE)
-        with m.If(step == SOURCE):
+        with m.If(comparing & (step == SOURCE)):
             m.d.sync += [op.source_end.eq(source_end), op.second_end.eq(Mux(second, second_end, 0))]
         if config.has_bytes:
             blocks = config.line_bytes // (4 * config.tile.rows)    # whose scales fill a line
             scales = op.scale_line + ceil_shift(count, blocks)
             with m.If((step == SCALES) & is_gemm & op.scaled & (scales > config.input_lines)):
                 m.d.comb += status.eq(Status.SOURCE_RANGE)
-            with m.If((step == SCALES) & is_gemm & op.scaled):
+            with m.If(comparing & (step == SCALES) & is_gemm & op.scaled):
                 m.d.sync += op.second_end.eq(scales)
         with m.If(step == RESULTS):
-            m.d.sync += op.result_end.eq(result_end)
+            with m.If(comparing):
+                m.d.sync += op.result_end.eq(result_end)
             with m.If(writes & (result_end > result_limit)):
                 m.d.comb += status.eq(Status.RESULT_RANGE)
             with m.Elif(is_gemm & op.transpose & (op.n > config.transposed_columns)):
@@ -230,7 +231,9 @@ class InstructionDecoder(wiring.Component):
                          Mux(step == WORDS, length, moved))),
         ]
         k_groups, divide, divided = self._scale_groups(m, op, k_words)
-        range_status = self._range_status(m, op, step, count, field(word, "address"), length)
+        comparing = Signal()
+        range_status = self._range_status(m, op, step, comparing, count, field(word, "address"),
+                                          length)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -261,6 +264,7 @@ class InstructionDecoder(wiring.Component):
                 m.d.sync += product.eq(left * right)
                 m.next = "COMPARE"
             with m.State("COMPARE"):
+                m.d.comb += comparing.eq(1)
                 m.d.sync += [op.status.eq(range_status), step.eq(step + 1)]
                 if not self.config.has_bytes:
                     with m.If(step == SOURCE):

@@ -7,6 +7,8 @@ from functools import partial
 
 from amaranth.lib.wiring import Component
 
+from logicpim.rtl.control.executor import OperationExecutor
+from logicpim.rtl.control.function_slot import FunctionSlot
 from logicpim.rtl.control.host import HostPort
 from logicpim.spec.config import Config, Tile
 from logicpim.spec.dram import DramCommand, Organisation
@@ -154,11 +156,19 @@ def _data() -> list[Proof]:
               lambda: RefreshProof(reduced(rows=REFRESH), grant=3, serve=3), "bmc", 250)]
 
 
+def _shape(unit) -> Config:
+    """With which the proof of a component's streams ends: the slot for functions has its own."""
+    return reduced(functions=False) if unit is OperationExecutor else reduced()
+
+
 PROOFS = {proof.name: proof for proof in (
     *_timers(), *_controller(), *_data(),
     *(Proof(f"handshake-{unit.__name__}", "valid holds and the payload stays until taken",
-            unit.__name__, partial(lambda unit: handshake(unit, reduced()), unit))
+            unit.__name__, partial(lambda unit: handshake(unit, _shape(unit)), unit),
+            *(("bmc", 24) if unit is FunctionSlot else ()))
       for unit in UNITS),
+    Proof("handshake-OperationExecutor-functions", "the same with the slot for functions",
+          "OperationExecutor", lambda: handshake(OperationExecutor, reduced()), "bmc", 24),
     Proof("handshake-HostPort-refuse", "the same where accesses to owned bundles are refused",
           "HostPort", lambda: handshake(HostPort, reduced(ownership="refuse"))))}
 """All proofs by name, in the order in which they are run."""

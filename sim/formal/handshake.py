@@ -11,6 +11,7 @@ from logicpim.rtl.control import executor as control_executor
 from logicpim.rtl.control import host as control_host
 from logicpim.rtl.control.decoder import InstructionDecoder
 from logicpim.rtl.control.executor import OperationExecutor
+from logicpim.rtl.control.function_slot import FunctionSlot
 from logicpim.rtl.control.host import HostPort
 from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
@@ -23,6 +24,7 @@ from logicpim.rtl.tsv.gearbox import Gearbox
 from logicpim.rtl.tsv.interface import TsvInterface
 from logicpim.rtl.tsv.io_buffer import IoBuffer
 from logicpim.spec.config import Config
+from logicpim.spec.isa import Opcode
 
 
 def is_stream(member) -> bool:
@@ -83,8 +85,20 @@ def counted(m: Module, name: str, begins, ends, most: int) -> Signal:
 
 
 def executor_environment(m: Module, executor) -> None:
-    """A GEMM job is finished after it was handed out, once."""
+    """A GEMM job, and a function's, is finished after it was handed out, once."""
     counted(m, "gemm", transfer(executor.gemm), executor.gemm_done, control_executor.PASSES + 1)
+    if executor.config.functions:
+        counted(m, "function", transfer(executor.function), executor.function_done, 1)
+
+
+def slot_environment(m: Module, slot) -> None:
+    """A GEMM job ends after it was handed out, no more are under way than agreed, and none is
+    handed out that shares lines with the operation in the slot: that waits in the executor."""
+    under_way = counted(m, "gemm", slot.issued, slot.gemm_done, slot.passes)
+    m.d.comb += [Assume((under_way != slot.passes) | ~slot.issued),
+                 Assume(slot.following == slot.gemm),
+                 Assume(~slot.issued | (slot.gemm.opcode == Opcode.GEMM)),
+                 Assume(~slot.issued | ~(slot.busy & slot.conflict) & ~transfer(slot.i))]
 
 
 def host_environment(m: Module, port) -> None:
@@ -121,13 +135,16 @@ def masked_environment(m: Module, unit) -> None:
 
 UNITS = {
     Queue: None, InstructionDecoder: None, OperationExecutor: executor_environment,
+    FunctionSlot: slot_environment,
     Loader: loader_environment, Storer: None, HostPort: host_environment,
     HostWay: None, HostOrder: None, MaskedWrites: masked_environment,
     ReadErrors: None, JobDivider: None, Sequencer: sequencer_environment,
     IoBuffer: io_buffer_environment, Gearbox: None, TsvInterface: None}
 """All components that give a stream, and what is assumed besides the rule on those they take."""
 
-MAKERS = {Queue: lambda config: Queue(4, depth=4), HostOrder: lambda config: HostOrder(config, 4),
+MAKERS = {Queue: lambda config: Queue(4, depth=4),
+          FunctionSlot: lambda config: FunctionSlot(config, passes=control_executor.PASSES),
+          HostOrder: lambda config: HostOrder(config, 4),
           MaskedWrites: lambda config: MaskedWrites(config, 4)}
 """How to make those that a configuration alone does not make."""
 

@@ -85,7 +85,7 @@ def test_decode_small(logicpim, make_model):
                      "reference").json
     assert result["token_ids"] == plain["token_ids"]
     pim = [row for row in result["placements"] if row["where"] == "Logic-PIM"]
-    assert sum(row["cycles"] for row in pim) == result["cycles"] > 0
+    assert sum(row.get("cycles", 0) for row in pim) == result["cycles"] > 0
 
 
 @pytest.mark.full  # builds another simulator
