@@ -14,6 +14,7 @@ from logicpim import __version__
 from logicpim.spec.config import Config
 from logicpim.spec.errors import ConfigError
 
+from .amba import system_rdl
 from .header import c_header
 from .verilog import emit
 
@@ -46,14 +47,17 @@ def artefacts(config: Config, prefix: str = "logicpim_",
     ``lane_repair`` the channel has a counterpart on the DRAM die, which is in no file list.
     """
     check_prefix(prefix)
-    other_die = {}
+    name, other_die = "channel", {}
     if top is None:
         from logicpim.rtl.channel import Channel
+        from logicpim.rtl.host.channel import AxiChannel
         from logicpim.rtl.tsv.lane_ends import DramLanes
         top = partial(Channel, config)
+        if config.host == "axi":
+            name, top = "axi_channel", partial(AxiChannel, config)
         if config.lane_repair:
             other_die = emit(config, partial(DramLanes, config), DRAM_LANES, prefix)
-    verilog = emit(config, top, "channel", prefix)
+    verilog = emit(config, top, name, prefix)
     files = {f"{stem}.v": text for stem, text in verilog.items()}
     file_list = "".join(f"{name}\n" for name in files)
     files |= {f"{stem}.v": text for stem, text in other_die.items()}
@@ -62,18 +66,20 @@ def artefacts(config: Config, prefix: str = "logicpim_",
     files[FILE_LIST] = file_list
     files[WAIVER] = WAIVERS
     files["logicpim.h"] = c_header(config)
+    if config.host == "axi":
+        files["logicpim.rdl"] = system_rdl(config)
     manifest = {
         "generator": f"logicpim {__version__}",
         "configuration": config.as_dict(),
         "digest": config.digest,
-        "top": "channel",
+        "top": name,
         "channels": config.channels,
         "modules": modules,
         "sha256": {name: hashlib.sha256(text.encode()).hexdigest()
                    for name, text in files.items()},
     }
     if config.channels > 1:
-        manifest["note"] = (f"`channel` is one of {config.channels} equal channels: "
+        manifest["note"] = (f"`{name}` is one of {config.channels} equal channels: "
                             f"the integrator instantiates the others")
     if other_die:
         manifest["dram_die"] = list(other_die)

@@ -65,7 +65,7 @@ class VerilatorDevice(Device):
         self.cycles: dict[int, int] = {}
         self._keep, self._seed, self._idle_limit = trace, seed, idle_limit
         # Channels are equal: one library serves any number of them.
-        self._library = model_library(config.replace(channels=1), top)
+        self._library = model_library(config.replace(channels=1, host="native"), top)
         self._models: dict[int, ChannelModel] | None = {}
         self._checkers = {c: TraceChecker(config, c) for c in range(config.channels)}
         self._traces: dict[int, list[np.ndarray]] = {c: [] for c in range(config.channels)}
