@@ -15,8 +15,11 @@ from logicpim.spec.config import Config
 from logicpim.spec.errors import ConfigError
 
 from .amba import system_rdl
+from .fusesoc import core_file
 from .header import c_header
+from .names import NAMES, name_map
 from .verilog import emit
+from .waves import wave_files
 
 MANIFEST = "manifest.json"
 FILE_LIST = "channel.f"
@@ -57,7 +60,8 @@ def artefacts(config: Config, prefix: str = "logicpim_",
             name, top = "axi_channel", partial(AxiChannel, config)
         if config.lane_repair:
             other_die = emit(config, partial(DramLanes, config), DRAM_LANES, prefix)
-    verilog = emit(config, top, name, prefix)
+    renamed = {}
+    verilog = emit(config, top, name, prefix, renamed)
     files = {f"{stem}.v": text for stem, text in verilog.items()}
     file_list = "".join(f"{name}\n" for name in files)
     files |= {f"{stem}.v": text for stem, text in other_die.items()}
@@ -65,7 +69,12 @@ def artefacts(config: Config, prefix: str = "logicpim_",
                for name in re.findall(r"^module (\w+)", text, re.MULTILINE)]
     files[FILE_LIST] = file_list
     files[WAIVER] = WAIVERS
-    files["logicpim.h"] = c_header(config)
+    files |= {
+        "logicpim.h": c_header(config),
+        "logicpim.core": core_file(config, name, list(files)[:len(verilog)], WAIVER),
+        NAMES: name_map(name, verilog.values(), renamed),
+        **wave_files(config, name),
+    }
     if config.host == "axi":
         files["logicpim.rdl"] = system_rdl(config)
     manifest = {
