@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .config import Config
 from .device import Counter, Region
-from .isa import INSTRUCTION_BITS, Status
+from .isa import INSTRUCTION_BITS
 
 BOUNDARY = 4096
 """No AXI burst crosses a multiple of this, so each window begins at one."""
@@ -119,8 +119,7 @@ REGISTERS = {r.name: r for r in (
     Register("completion", 0x014, Access.RO,
              "the oldest completion; reading it takes it from the queue", (
                  BitField("tag", 0, 16, "tag of the instruction"),
-                 BitField("status", 16, 8, "status: " + ", ".join(
-                     f"{s.value} {s.name}" for s in Status)),
+                 BitField("status", 16, 8, "how it ended, as in the table of statuses"),
                  BitField("valid", 31, 1, "there was one; else the word is 0"))),
     Register("instruction", 0x020, Access.WO,
              "the descriptor, lowest word first; writing the last word queues it",
