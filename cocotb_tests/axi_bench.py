@@ -48,8 +48,7 @@ class AxiBench(Bench):
         """Reset the channel."""
         self.windows = {window.region: window for window in memory_map(self.config)}
         self._reads = self.dram.idle_reads()
-        self._drive("dram_bundle_rdata", self._reads[0])
-        self._drive("dram_host_rdata", self._reads[1])
+        self._drive_reads()
         self._drive("rst", 1)
         self.dut.clk.value = 0
         self.axi = AxiMaster(AxiBus.from_prefix(self.dut, "s_axi"), self.dut.clk, self.dut.rst)

@@ -2,8 +2,9 @@
 """The AMBA side of a channel for software, tools and people: C, SystemRDL, tables."""
 
 from logicpim import __version__
+from logicpim.rtl.tsv.lanes import groups
 from logicpim.spec.config import Config
-from logicpim.spec.device import Counter
+from logicpim.spec.device import Counter, LaneRegister
 from logicpim.spec.host import (
     COUNTERS_BASE,
     COUNTERS_STRIDE,
@@ -74,6 +75,16 @@ def system_rdl(config: Config) -> str:
                   f'counters";',
                   "        field { sw = rw; hw = w; onwrite = wclr; } value[63:0] = 0;",
                   f"    }} {counter.name.lower()} @ 0x{counter_offset(counter):x};"]
+    if config.lane_repair:
+        array = f"[{len(groups(config))}]"
+        for name, index, count, text in (
+                ("lane_test", LaneRegister.TEST, "", "groups with dead lanes; a write tests"),
+                ("lane_group", LaneRegister.GROUPS, array, "which lane of a group is left out")):
+            write = "rw" if index == LaneRegister.TEST else "r"
+            lines += ["    reg {", f"        regwidth = 64; accesswidth = {WORD_BITS};",
+                      f'        desc = "{text}";',
+                      f"        field {{ sw = {write}; hw = w; }} value[63:0];",
+                      f"    }} {name}{count} @ 0x{counter_offset(index):x};"]
     return "\n".join([*lines, "};", ""])
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from logicpim.rtl.generate.amba import map_table, register_tables, system_rdl
 from logicpim.rtl.generate.header import c_header
-from logicpim.spec.device import Counter, Region
+from logicpim.rtl.tsv.lanes import groups
+from logicpim.spec.device import Counter, LaneRegister, Region
 from logicpim.spec.errors import ConfigError
 from logicpim.spec.host import BOUNDARY, REGISTERS, Access, address_bits, memory_map
 from logicpim.spec.presets import PRESETS
@@ -46,6 +47,20 @@ def test_header(tmp_path):
         "_Static_assert(LOGICPIM_REG_DIGEST_VALUE == 0x" + AXI.digest[:8] + ", \"\");\n")
     subprocess.run(["cc", "-Wall", "-Werror", "-c", "a.c"], cwd=tmp_path, check=True)
     assert "AXI" not in c_header(PRESETS["small"])
+
+
+LANES = AXI.replace(lane_repair=True)
+
+
+def test_rdl_of_lanes(tmp_path):
+    compiler = pytest.importorskip("systemrdl", reason="pip install systemrdl-compiler")
+    (tmp_path / "a.rdl").write_text(system_rdl(LANES))
+    rdl = compiler.RDLCompiler()
+    rdl.compile_file(str(tmp_path / "a.rdl"))
+    found = [(n.inst_name, n.absolute_address) for n in rdl.elaborate().top.registers(unroll=True)]
+    assert ("lane_test", 0x1000 + 8 * LaneRegister.TEST) in found
+    assert [at for name, at in found if name == "lane_group"] == [
+        0x1000 + 8 * (LaneRegister.GROUPS + i) for i in range(len(groups(LANES)))]
 
 
 def test_rdl(tmp_path):
