@@ -63,7 +63,7 @@ async def random_bursts(bench):
     """Writes and reads of any length, alignment, width and ID, several under way."""
     rng = bench.rng
     widest = (bench.config.axi_bits // 8).bit_length() - 1
-    for turn in range(8 * bench.effort):
+    for turn in range(4 * bench.effort):
         bench.pause(0 if turn % 2 else rng.choice([0.2, 0.6]))
         for write in (True, False):
             tasks = []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The channels of AXI4 and AXI4-Lite as streams, and as ports with flat conventional names."""
 
-from amaranth.hdl import Value, unsigned
+from amaranth.hdl import unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -90,8 +90,3 @@ def window_request(config: Config) -> data.StructLayout:
 def lane_bits(config: Config) -> int:
     """Bits that say which part of a granule a beat is."""
     return ceil_log2(config.granule_bits // config.axi_bits)
-
-
-def part(address: Value, low: int, width: int) -> Value:
-    """``width`` bits of an address, from bit ``low`` on."""
-    return address[low:low + width]
