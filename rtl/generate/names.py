@@ -17,9 +17,9 @@ def name_map(top: str, texts: Iterable[str], renamed: Mapping[str, str]) -> str:
     """A JSON map from paths of Amaranth to names in Verilog.
 
     ``modules`` has for each module of the Verilog its ``instances``, submodule to [instance,
-    module], and its ``signals``, signal to signal. A path is followed from ``top`` on: each part
-    but the last is an instance. Where Amaranth has several signals of one name in a module, all
-    but one carry a number: ``ready$71``.
+    module], and its ``signals``, signal to signal where the Verilog has another name. A path is
+    followed from ``top`` on: each part but the last is an instance. Where Amaranth has several
+    signals of one name in a module, all but one carry a number: ``ready$71``.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def name_map(top: str, texts: Iterable[str], renamed: Mapping[str, str]) -> str:
     for title, body in bodies.items():
         instances = {renamed.get(name, name): [name, kind]
                      for kind, name in _INSTANCE.findall(body) if kind in bodies}
-        signals = {renamed.get(name, name): name for name in _SIGNAL.findall(body)
-                   if not _MADE_UP.fullmatch(name)}
+        signals = {renamed[name]: name for name in _SIGNAL.findall(body)
+                   if name in renamed and not _MADE_UP.fullmatch(name)}
         modules[title] = {"instances": instances, "signals": dict(sorted(signals.items()))}
     lines = ",\n".join(f" {json.dumps(title)}: {json.dumps(module, separators=(',', ':'))}"
                        for title, module in modules.items())

@@ -28,7 +28,7 @@ def follow(names, path):
     module = names["top"]
     for instance in instances:
         module = names["modules"][module]["instances"][instance][1]
-    return module, names["modules"][module]["signals"][signal]
+    return module, names["modules"][module]["signals"].get(signal, signal)
 
 
 def test_names(generated):
@@ -39,18 +39,18 @@ def test_names(generated):
     for title, module in names["modules"].items():
         for instance, kind in module["instances"].values():
             assert f"  {kind} {instance} (\n" in bodies[title] and kind in bodies
-        declared = re.findall(r"^  (?:wire|reg) (?:\[\d+:\d+\] )?(\w+)", bodies[title], re.M)
-        known = set(module["signals"].values())
-        assert known <= set(declared)
-        assert all(re.fullmatch(r"_\d+_", name) for name in set(declared) - known)
+        declared = re.findall(r"^  (?:wire|reg|input|output) (?:\[\d+:\d+\] )?(\w+)",
+                              bodies[title], re.M)
+        assert set(module["signals"].values()) <= set(declared)
     inner = "" if names["top"] == "channel" else "channel."
-    path = f"{inner}gemm.tile.processing_unit_0_0.dot"
-    assert follow(names, f"{inner}decoder.i__ready")[1] == "i__ready"
+    module, signal = follow(names, f"{inner}decoder.i__ready")
+    assert re.search(rf"^  output {signal};$", bodies[module], re.M)
     with pytest.raises(KeyError):
-        follow(names, path + ".none")
+        follow(names, f"{inner}none.signal")
     renamed = [(ours, verilog) for module in names["modules"].values()
-               for ours, verilog in module["signals"].items() if ours != verilog]
-    assert renamed and all(re.fullmatch(r"[A-Za-z_]\w*", verilog) for _, verilog in renamed)
+               for ours, verilog in module["signals"].items()]
+    assert len(renamed) > 50 and all(ours != verilog for ours, verilog in renamed)
+    assert all(re.fullmatch(r"[A-Za-z_]\w*", verilog) for _, verilog in renamed)
 
 
 def test_core_file(generated):
@@ -86,7 +86,8 @@ def test_viewers(generated, simulator, scope):
         assert path.startswith(f"{top}.")
         *where, name = path.split(".")
         width = rf"\[{most}:0\] " if most else ""
-        assert re.search(rf"^  wire {width}{name};$", bodies["__".join(where)], re.M), path
+        declared = rf"^  (?:wire|input|output) {width}{name};$"
+        assert re.search(declared, bodies["__".join(where)], re.M), path
     for name in re.findall(r"^\^1 (.*)$", files[f"{simulator}.gtkw"], re.M):
         assert name in files
     paths = re.findall(r"^variable_add (\S+)$", files[f"{simulator}.sucl"], re.M)
