@@ -22,15 +22,17 @@ from pathlib import Path
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Icarus, Verilator
 
-from logicpim.rtl.generate.artefacts import FILE_LIST, WAIVER, artefacts
+from logicpim.rtl.generate.artefacts import FILE_LIST, MANIFEST, WAIVER, artefacts
 from logicpim.spec.errors import ConfigError, LogicPimError, ToolError
 from logicpim.spec.presets import load_config
 
 BUILDS = Path(__file__).resolve().parents[1] / "build" / "cocotb"
 TIMESCALE = ("1ns", "1ps")
 _PUBLIC = "".join(["`verilator_config\n", *(
-    f'public_flat_rw -module "channel" -var "{name}"\n'
-    for name in ("clk", "rst", "insn_*", "done_*", "host_re*", "dram_*"))])
+    f'public_flat_rw -module "{module}" -var "{name}"\n'
+    for module, names in (("channel", ("insn_*", "done_*", "host_re*")),
+                          ("axi_channel", ("s_axi_*", "s_axil_*", "irq")))
+    for name in ("clk", "rst", "dram_*", *names))])
 
 
 class _PortsOnly(Verilator):
@@ -74,7 +76,7 @@ def _locked(path: Path):
 
 
 def build(simulator: str, config, waves: bool = False):
-    """A runner whose simulator is built, once for each text of the Verilog.
+    """A runner whose simulator is built, once for each text of the Verilog, and the top's name.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def build(simulator: str, config, waves: bool = False):
                           "tests/sim_verilog has them")
     version = {"verilator": _use_verilator, "icarus": _use_icarus}[simulator]()
     files, _ = artefacts(config)
-    names = files[FILE_LIST].split()
+    names, top = files[FILE_LIST].split(), json.loads(files[MANIFEST])["top"]
     arguments = []
     if simulator == "verilator":
         files["public.vlt"] = _PUBLIC
@@ -109,7 +111,7 @@ def build(simulator: str, config, waves: bool = False):
             for name in names:
                 (folder / name).write_text(files[name])
             try:
-                runner.build(sources=[folder / name for name in names], hdl_toplevel="channel",
+                runner.build(sources=[folder / name for name in names], hdl_toplevel=top,
                              build_args=arguments, build_dir=folder, timescale=TIMESCALE,
                              always=True, waves=waves, log_file=folder / "build.log")
             except (SystemExit, subprocess.CalledProcessError):
@@ -121,7 +123,7 @@ def build(simulator: str, config, waves: bool = False):
                     path.unlink()
             done.touch()
     runner.build_dir = folder
-    return runner
+    return runner, top
 
 
 def simulate(simulator: str, bench: str, config_name: str, overrides: list[str] = (),
@@ -139,7 +141,7 @@ def simulate(simulator: str, bench: str, config_name: str, overrides: list[str] 
         Name of the one test to run.
     waves : bool
     """
-    runner = build(simulator, load_config(config_name, overrides), waves)
+    runner, top = build(simulator, load_config(config_name, overrides), waves)
     folder = runner.build_dir / "runs" / f"{bench}-{os.getpid()}"
     folder.mkdir(parents=True)
     environment = {"LOGICPIM_BENCH": json.dumps([config_name, list(overrides)]),
@@ -148,7 +150,7 @@ def simulate(simulator: str, bench: str, config_name: str, overrides: list[str] 
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     results = folder / "results.xml"
     with contextlib.suppress(SystemExit):
-        runner.test(hdl_toplevel="channel", hdl_toplevel_lang="verilog",
+        runner.test(hdl_toplevel=top, hdl_toplevel_lang="verilog",
                     test_module=f"{__package__}.{bench}", build_dir=runner.build_dir,
                     test_dir=folder, results_xml=str(results), extra_env=environment,
                     timescale=TIMESCALE, waves=waves,

@@ -54,6 +54,18 @@ def test_ecc(simulator, bench):
     run(simulator, bench, "small", [*BUSY_REFRESH, "ecc=true"])
 
 
+@simulators
+def test_axi(simulator):
+    run(simulator, "axi", "small", [*BUSY_REFRESH, 'host="axi"'])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("more", [["axi_data_bits=64"], ["axi_data_bits=32", "axi_id_bits=7"]])
+def test_narrow_axi(more):
+    """Of a bus narrower than a granule, and than a cell of the buffers."""
+    run("verilator", "axi", "small", ['host="axi"', *more])
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("bench", BENCHES)
 def test_channel(bench):

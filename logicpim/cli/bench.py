@@ -33,7 +33,7 @@ from .io import (
     whole,
     with_formats,
 )
-from .trace import add_trace_option, check_trace, write_trace
+from .trace import add_trace_option, check_trace, wants_trace, write_trace
 
 EPILOG = """\
 X [M, K] and W [N, K] are seeded normal values, in the formats of --input and --weights; with
@@ -61,6 +61,7 @@ examples
   logicpim bench gemm --weights int8 --scale-group 128 --m 4 --n 1024 --k 4096
   logicpim bench gemm --transpose --m 4 --n 128 --k 4096
   logicpim bench gemm --config small --m 3 --n 7 --k 11 --trace commands.csv
+  logicpim bench gemm --config small --m 3 --n 70 --k 110 --perfetto timeline.json
   logicpim bench gemm --m 8 --n 4096 --k 4096 --channels 4 --backend reference
 """
 
@@ -152,7 +153,7 @@ def run(args) -> dict:
         w_bits, scales = quantise(values, weights, group or None)
         matrices = (replace(*matrices, scales=scales,
                             scale_group=scale_words(config, group, weights)),)
-    with open_device(args.backend, config, trace=args.trace is not None,
+    with open_device(args.backend, config, trace=wants_trace(args),
                      progress=progress) as device:
         for matrix, first in zip(matrices, range(0, args.n, matrices[0].n), strict=True):
             load(device, matrix, w_bits[first:first + matrix.n])

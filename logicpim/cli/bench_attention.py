@@ -22,7 +22,7 @@ from .io import (
     listing,
     whole,
 )
-from .trace import add_trace_option, check_trace, write_trace
+from .trace import add_trace_option, check_trace, wants_trace, write_trace
 
 EPILOG = """\
 softmax(Q . K^T / sqrt(size)) . V for each head of keys and values with its group of queries: GEMM,
@@ -73,7 +73,7 @@ def run(args) -> dict:
     queries = draw(args.heads, args.group, args.size)
     cache = [(draw(args.context, args.size), draw(args.size, args.context)) for _ in heads]
     results, scale = [], float(np.float32(args.size ** -0.5))
-    with (open_device(args.backend, config, trace=args.trace is not None,
+    with (open_device(args.backend, config, trace=wants_trace(args),
                       progress=progress) as device,
           open_device("reference", config) as golden):
         for each in (device, golden):

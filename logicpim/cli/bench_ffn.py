@@ -23,7 +23,7 @@ from .io import (
     listing,
     whole,
 )
-from .trace import add_trace_option, check_trace, write_trace
+from .trace import add_trace_option, check_trace, wants_trace, write_trace
 
 EPILOG = """\
 Y [M, hidden] = (f(X . Wgate^T) * (X . Wup^T)) . Wdown^T, all in FP16 with sums in FP32: GEMM gate,
@@ -81,7 +81,7 @@ def run(args) -> dict:
     weights = [draw(args.intermediate, args.hidden, args.hidden ** -0.5) for _ in range(2)]
     weights.append(draw(args.hidden, args.intermediate, args.intermediate ** -0.5))
     function = Function[args.function.upper()]
-    with (open_device(args.backend, config, trace=args.trace is not None,
+    with (open_device(args.backend, config, trace=wants_trace(args),
                       progress=progress) as device,
           open_device("reference", config) as golden):
         load_ffn(device, ffn, *weights)

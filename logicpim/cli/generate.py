@@ -11,8 +11,10 @@ def add_parser(subparsers) -> None:
     """Declare the command to argparse."""
     parser = subparsers.add_parser(
         "generate", help="write the Verilog of a configuration and its companions",
-        description="Writes Verilog, a file list for simulators, a lint waiver, a C header and a "
-                    "manifest into a folder, replacing one written before.")
+        description="Writes Verilog, a file list for simulators, a lint waiver, a C header, a "
+                    "FuseSoC core, a map of names, set-ups of waveform viewers, with AXI ports "
+                    "a SystemRDL map, and a manifest into a folder, replacing one written "
+                    "before.")
     add_config_options(parser)
     parser.add_argument("--prefix", default="logicpim_",
                         help="what names of shared modules begin with (default: %(default)s)")

@@ -33,7 +33,7 @@ from .io import (
     whole,
     with_formats,
 )
-from .trace import add_trace_option, check_trace, write_trace
+from .trace import add_trace_option, check_trace, wants_trace, write_trace
 
 EPILOG = """\
 MODEL_DIR is an ordinary Hugging Face folder of one of the families of docs/models.md: config.json,
@@ -123,7 +123,7 @@ def run(args) -> dict:
     def loading(done, layers):
         progress(f"loading layer {done} of {layers}")
 
-    with (open_device(args.backend, config, trace=args.trace is not None,
+    with (open_device(args.backend, config, trace=wants_trace(args),
                       progress=progress) as device,
           open_device("reference", config) as golden):
         experts, reference = (

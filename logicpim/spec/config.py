@@ -113,6 +113,11 @@ class Config:
         Data lanes that share a spare lane.
     functions : bool
         Whether a channel has an activation and a softmax module.
+    host : str
+        Ports that are generated: ``"native"`` streams, or ``"axi"``: an AXI4 and an AXI4-Lite slave
+        (``docs/integration.md``). The simulators of ``run`` and ``bench`` use the native ones.
+    axi_data_bits, axi_id_bits : int
+        Data and ID width of the AXI4 slave; a data width of 0 stands for a granule.
     """
 
     name: str = "custom"
@@ -136,6 +141,9 @@ class Config:
     lane_repair: bool = False
     lane_group: int = 64
     functions: bool = True
+    host: str = "native"
+    axi_data_bits: int = 0
+    axi_id_bits: int = 4
 
     def __post_init__(self):
         self.tile.check()
@@ -173,6 +181,16 @@ class Config:
         if t.nREFI <= away + 4 * (t.nRAS + t.nRP) + 4 * self.dram.columns:
             raise ConfigError(f"nREFI {t.nREFI} leaves no time for a row between refreshes that "
                               f"take {away} nCK")
+
+        self._check_host()
+
+    def _check_host(self):
+        if self.host not in ("native", "axi"):
+            raise ConfigError(f'host must be "native" or "axi", not {self.host!r}')
+        if self.axi_data_bits != 0:
+            _power_of_two("axi_data_bits", self.axi_data_bits, 8, self.granule_bits)
+        if not isinstance(self.axi_id_bits, int) or self.axi_id_bits not in range(1, 33):
+            raise ConfigError(f"axi_id_bits must be from 1 to 32, not {self.axi_id_bits!r}")
 
     def _check_formats(self):
         known = [f.name.lower() for f in WEIGHT_FORMATS]
@@ -251,6 +269,11 @@ class Config:
     @property
     def granule_bytes(self) -> int:
         return self.granule_bits // 8
+
+    @property
+    def axi_bits(self) -> int:
+        """Data width of the AXI4 slave."""
+        return self.axi_data_bits or self.granule_bits
 
     @property
     def word_bits(self) -> int:

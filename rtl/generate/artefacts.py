@@ -14,8 +14,12 @@ from logicpim import __version__
 from logicpim.spec.config import Config
 from logicpim.spec.errors import ConfigError
 
+from .amba import system_rdl
+from .fusesoc import core_file
 from .header import c_header
+from .names import NAMES, name_map
 from .verilog import emit
+from .waves import wave_files
 
 MANIFEST = "manifest.json"
 FILE_LIST = "channel.f"
@@ -46,14 +50,18 @@ def artefacts(config: Config, prefix: str = "logicpim_",
     ``lane_repair`` the channel has a counterpart on the DRAM die, which is in no file list.
     """
     check_prefix(prefix)
-    other_die = {}
+    name, other_die = "channel", {}
     if top is None:
         from logicpim.rtl.channel import Channel
+        from logicpim.rtl.host.channel import AxiChannel
         from logicpim.rtl.tsv.lane_ends import DramLanes
         top = partial(Channel, config)
+        if config.host == "axi":
+            name, top = "axi_channel", partial(AxiChannel, config)
         if config.lane_repair:
             other_die = emit(config, partial(DramLanes, config), DRAM_LANES, prefix)
-    verilog = emit(config, top, "channel", prefix)
+    renamed = {}
+    verilog = emit(config, top, name, prefix, renamed)
     files = {f"{stem}.v": text for stem, text in verilog.items()}
     file_list = "".join(f"{name}\n" for name in files)
     files |= {f"{stem}.v": text for stem, text in other_die.items()}
@@ -61,19 +69,26 @@ def artefacts(config: Config, prefix: str = "logicpim_",
                for name in re.findall(r"^module (\w+)", text, re.MULTILINE)]
     files[FILE_LIST] = file_list
     files[WAIVER] = WAIVERS
-    files["logicpim.h"] = c_header(config)
+    files |= {
+        "logicpim.h": c_header(config),
+        "logicpim.core": core_file(config, name, list(files)[:len(verilog)], WAIVER),
+        NAMES: name_map(name, verilog.values(), renamed),
+        **wave_files(config, name),
+    }
+    if config.host == "axi":
+        files["logicpim.rdl"] = system_rdl(config)
     manifest = {
         "generator": f"logicpim {__version__}",
         "configuration": config.as_dict(),
         "digest": config.digest,
-        "top": "channel",
+        "top": name,
         "channels": config.channels,
         "modules": modules,
         "sha256": {name: hashlib.sha256(text.encode()).hexdigest()
                    for name, text in files.items()},
     }
     if config.channels > 1:
-        manifest["note"] = (f"`channel` is one of {config.channels} equal channels: "
+        manifest["note"] = (f"`{name}` is one of {config.channels} equal channels: "
                             f"the integrator instantiates the others")
     if other_die:
         manifest["dram_die"] = list(other_die)

@@ -17,6 +17,8 @@ from logicpim.spec.isa import (
     allowed_mask,
 )
 
+from .amba import c_lines
+
 _ENUMS = {"OPCODE": Opcode, "FORMAT": Format, "BUFFER": Buffer, "FUNCTION": Function,
           "STATUS": Status, "REGION": Region, "COUNTER": Counter, "LANE_REGISTER": LaneRegister,
           "DRAM": DramCommand}
@@ -56,6 +58,8 @@ def c_header(config: Config) -> str:
     for f in FIELDS.values():
         lines += [f"#define LOGICPIM_INSN_{f.name.upper()}_LSB {f.lsb}",
                   f"#define LOGICPIM_INSN_{f.name.upper()}_WIDTH {f.width}"]
+    if config.host == "axi":
+        lines += c_lines(config)
     return "\n".join([*lines, "", "#endif", ""])
 
 

@@ -4,6 +4,7 @@
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,32 +100,42 @@ def _lines(trace: np.ndarray, channels: np.ndarray):
     return "".join(map("{},{},{},{},{},{},{},{}\n".format, *columns))
 
 
+@contextmanager
+def whole_file(path: str | Path, what: str):
+    """A text file to write, which takes its name when it is whole; else nothing is left of it.
+
+    ``what`` it is says the :class:`TraceError` raised where it cannot be written.
+    """
+    path = Path(path)
+    special = path.exists() and not stat.S_ISREG(path.stat().st_mode)
+    part = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "w", encoding="ascii", newline="") as file:
+            yield file
+        if not special:
+            part.replace(path)
+    except OSError as error:
+        raise TraceError(f"cannot write the {what} {path}: {error.strerror}") from None
+    finally:
+        if not special:
+            part.unlink(missing_ok=True)
+
+
 def write_csv(path: str | Path, traces: Mapping[int, np.ndarray]) -> int:
     """Write the traces of some channels as one CSV file, whole or not at all.
 
     Lines are in the order of (clock, channel); returns their number.
     """
-    path = Path(path)
     trace = np.concatenate([np.zeros(0, TRACE_DTYPE), *traces.values()])
     channels = np.repeat(np.array(list(traces), np.int64), [len(t) for t in traces.values()])
     if not np.isin(trace["command"], _CODES).all():
         raise ValueError("the trace holds codes that are no DRAM commands")
     order = np.lexsort((trace["command"] >= DramCommand.RD, channels, trace["clock"]))
-    special = path.exists() and not stat.S_ISREG(path.stat().st_mode)
-    part = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", encoding="ascii", newline="") as file:
-            file.write(",".join(COLUMNS) + "\n")
-            for at in range(0, len(order), _CHUNK):
-                rows = order[at:at + _CHUNK]
-                file.write(_lines(trace[rows], channels[rows]))
-        if not special:
-            part.replace(path)
-    except OSError as error:
-        raise TraceError(f"cannot write the trace {path}: {error.strerror}") from None
-    finally:
-        if not special:
-            part.unlink(missing_ok=True)
+    with whole_file(path, "trace") as file:
+        file.write(",".join(COLUMNS) + "\n")
+        for at in range(0, len(order), _CHUNK):
+            rows = order[at:at + _CHUNK]
+            file.write(_lines(trace[rows], channels[rows]))
     return len(order)
 
 

@@ -19,6 +19,7 @@ from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Completion, Instruction,
 
 from .binding import NO_PAUSES, ChannelModel, Job, Outcome, Pauses, Requests
 from .build import model_library
+from .timeline import Recording
 
 _CLOCKS = 1 << 16  # of one call into the library: between calls Python sees Ctrl-C and traces
 _REGIONS = {Buffer.INPUT: Region.INPUT, Buffer.TEMP: Region.TEMP}
@@ -38,7 +39,8 @@ class VerilatorDevice(Device):
     ----------
     config : Config
     trace : bool
-        Whether to keep the DRAM commands for :meth:`trace`, 24 bytes each.
+        Whether to keep the DRAM commands for :meth:`trace`, 24 bytes each, and what
+        :meth:`recording` has.
     check : bool
         Whether to judge them.
     seed : int
@@ -65,10 +67,11 @@ class VerilatorDevice(Device):
         self.cycles: dict[int, int] = {}
         self._keep, self._seed, self._idle_limit = trace, seed, idle_limit
         # Channels are equal: one library serves any number of them.
-        self._library = model_library(config.replace(channels=1), top)
+        self._library = model_library(config.replace(channels=1, host="native"), top)
         self._models: dict[int, ChannelModel] | None = {}
         self._checkers = {c: TraceChecker(config, c) for c in range(config.channels)}
         self._traces: dict[int, list[np.ndarray]] = {c: [] for c in range(config.channels)}
+        self._recordings = {c: Recording() for c in range(config.channels)}
         self._stop = threading.Event()
 
     def dram(self, channel: int) -> np.ndarray:
@@ -104,7 +107,10 @@ class VerilatorDevice(Device):
     def counters(self, channel: int) -> dict[str, int]:
         answers = self._registers(channel, np.arange(len(Counter)), write=False)
         values = answers[:, :8].copy().view("<u8")[:, 0]
-        return {counter.name.lower(): int(values[counter]) for counter in Counter}
+        named = {counter.name.lower(): int(values[counter]) for counter in Counter}
+        if self._keep:
+            self._recordings[channel].samples.append((self.clocks(channel), named))
+        return named
 
     def clear_counters(self) -> None:
         for channel in range(self.config.channels):
@@ -124,10 +130,15 @@ class VerilatorDevice(Device):
         kept[:] = [np.concatenate([np.zeros(0, TRACE_DTYPE), *kept])]
         return kept[0]
 
+    def recording(self, channel: int) -> Recording:
+        """Instructions and readings of the counters, kept as :meth:`trace` is."""
+        return self._recordings[channel]
+
     def clear_trace(self) -> None:
-        """Forget the commands kept so far."""
+        """Forget the commands kept so far, and the instructions."""
         for kept in self._traces.values():
             kept.clear()
+        self._recordings = {c: Recording() for c in self._recordings}
 
     def idle(self, channel: int, clocks: int) -> None:
         """Let time pass."""
@@ -250,6 +261,9 @@ class VerilatorDevice(Device):
         if unknown := set(statuses) - set(Status):
             raise DeviceFault(f"channel {channel}: a completion with status {max(unknown)}, which "
                               f"there is not")
+        if self._keep:
+            self._recordings[channel].instructions += zip(
+                words, statuses, job.issue_clocks.tolist(), job.done_clocks.tolist(), strict=True)
         return [Completion(tag, Status(s)) for tag, s in zip(tags, statuses, strict=True)]
 
     def _host_access(self, channel, buffer, line, data, write) -> np.ndarray:

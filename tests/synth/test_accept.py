@@ -44,6 +44,14 @@ def test_yosys(folder):
     assert accept.yosys(folder) == []
 
 
+@pytest.mark.parametrize("changes", [
+    {}, pytest.param({"axi_data_bits": 32, "axi_id_bits": 1}, marks=pytest.mark.full),
+    pytest.param({"ecc": True, "lane_repair": True}, marks=pytest.mark.full)])
+def test_axi(tmp_path, changes):
+    write_folder(tmp_path / "out", artefacts(PRESETS["small"].replace(host="axi", **changes))[0])
+    assert not any(accept.accept(tmp_path / "out", "axi_channel").values())
+
+
 @pytest.mark.full
 def test_paper_size(tmp_path):
     write_folder(tmp_path / "out", artefacts(PRESETS["channel"])[0])
