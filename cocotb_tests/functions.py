@@ -96,8 +96,10 @@ async def any_program(bench):
             fields = dict(m=m, n=n, source_line=rng.randrange(12), result_line=rng.randrange(12),
                           output_format=Format.FP16)
             if opcode == Opcode.GEMM:
+                output = rng.choice(config.output_formats)
                 fields |= dict(k=rng.randint(1, 4 * tile.depth), address=rng.randrange(16),
-                               output_format=rng.choice(config.output_formats))
+                               output_format=output,
+                               accumulate=rng.randrange(2) if output == Format.FP32 else 0)
             elif opcode == Opcode.ACTIVATE:
                 fields |= dict(function=rng.choice(list(Function)), gated=rng.randrange(2),
                                second_line=rng.randrange(12),
