@@ -174,13 +174,15 @@ class AxiLiteRegisters(wiring.Component):
                 with m.If(do_read):
                     m.d.sync += [last_write.eq(0), r_valid.eq(1), r_data.eq(value),
                                  r_resp.eq(read_resp)]
-                with m.If((do_write | do_read) & in_window):
-                    m.d.sync += [b_resp.eq(SLVERR), r_resp.eq(OKAY), r_data.eq(upper)]
-                    with m.If(nowhere):
-                        m.d.sync += r_resp.eq(DECERR)
-                    with m.Elif(~refused & ~(do_read & halves)):
-                        m.d.sync += [b_valid.eq(0), r_valid.eq(0)]
-                        m.next = "ASK"
+                ask = in_window & ~nowhere & ~refused & ~(do_read & halves)
+                # The other channel's answer may still wait to be taken: it is left alone.
+                with m.If(do_write & in_window):
+                    m.d.sync += [b_valid.eq(~ask), b_resp.eq(Mux(nowhere, DECERR, SLVERR))]
+                with m.If(do_read & in_window):
+                    m.d.sync += [r_valid.eq(~ask), r_resp.eq(Mux(nowhere, DECERR, OKAY)),
+                                 r_data.eq(upper)]
+                with m.If((do_write | do_read) & ask):
+                    m.next = "ASK"
             with m.State("ASK"):
                 m.d.comb += self.window.valid.eq(1)
                 with m.If(self.window.ready):

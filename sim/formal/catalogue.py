@@ -10,6 +10,7 @@ from amaranth.lib.wiring import Component
 from logicpim.rtl.control.executor import OperationExecutor
 from logicpim.rtl.control.function_slot import FunctionSlot
 from logicpim.rtl.control.host import HostPort
+from logicpim.rtl.host.bridge import AxiBridge
 from logicpim.spec.config import Config, Tile
 from logicpim.spec.dram import DramCommand, Organisation
 from logicpim.spec.presets import PRESETS
@@ -156,6 +157,10 @@ def _data() -> list[Proof]:
               lambda: RefreshProof(reduced(rows=REFRESH), grant=3, serve=3), "bmc", 250)]
 
 
+BOUNDED = {FunctionSlot: ("bmc", 24), AxiBridge: ("bmc", 16)}
+"""Components with too much state for a proof for all time."""
+
+
 def _shape(unit) -> Config:
     """With which the proof of a component's streams ends: the slot for functions has its own."""
     return reduced(functions=False) if unit is OperationExecutor else reduced()
@@ -165,7 +170,7 @@ PROOFS = {proof.name: proof for proof in (
     *_timers(), *_controller(), *_data(),
     *(Proof(f"handshake-{unit.__name__}", "valid holds and the payload stays until taken",
             unit.__name__, partial(lambda unit: handshake(unit, _shape(unit)), unit),
-            *(("bmc", 24) if unit is FunctionSlot else ()))
+            *BOUNDED.get(unit, ()))
       for unit in UNITS),
     Proof("handshake-OperationExecutor-functions", "the same with the slot for functions",
           "OperationExecutor", lambda: handshake(OperationExecutor, reduced()), "bmc", 24),

@@ -16,6 +16,9 @@ from logicpim.rtl.control.host import HostPort
 from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
 from logicpim.rtl.control.read_errors import ReadErrors
+from logicpim.rtl.host.bridge import AxiBridge
+from logicpim.rtl.host.burst import BurstWalker
+from logicpim.rtl.host.registers import AxiLiteRegisters
 from logicpim.rtl.pim.job import JobDivider
 from logicpim.rtl.pim.sequencer import Sequencer
 from logicpim.rtl.pim.walker import DrainWalker
@@ -127,6 +130,11 @@ def sequencer_environment(m: Module, sequencer) -> None:
     ]
 
 
+def bridge_environment(m: Module, bridge) -> None:
+    """The host port answers what it was asked, once."""
+    counted(m, "asked", transfer(bridge.request), transfer(bridge.response), 64)
+
+
 def masked_environment(m: Module, unit) -> None:
     """An access is done after it was passed on, once, and no more are passed on than agreed."""
     under_way = counted(m, "passed", transfer(unit.o), unit.o_done, unit.under_way)
@@ -139,7 +147,8 @@ UNITS = {
     Loader: loader_environment, Storer: None, HostPort: host_environment,
     HostWay: None, HostOrder: None, MaskedWrites: masked_environment,
     ReadErrors: None, JobDivider: None, Sequencer: sequencer_environment,
-    IoBuffer: io_buffer_environment, Gearbox: None, TsvInterface: None}
+    IoBuffer: io_buffer_environment, Gearbox: None, TsvInterface: None,
+    AxiBridge: bridge_environment, BurstWalker: None, AxiLiteRegisters: None}
 """All components that give a stream, and what is assumed besides the rule on those they take."""
 
 MAKERS = {Queue: lambda config: Queue(4, depth=4),

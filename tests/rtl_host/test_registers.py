@@ -234,3 +234,29 @@ def test_reads_and_writes_do_not_wait_for_each_other():
         assert ctx.get(dut.b.valid) and ctx.get(dut.b.payload.resp) == OKAY
 
     simulate(bench)
+
+
+def test_an_answer_that_waits_is_left_alone():
+    """While a read's answer waits, a write through the window; and the other way round."""
+    async def bench(ctx, dut, port):
+        ctx.set(dut.ar.payload.addr, OFFSET["identity"])
+        ctx.set(dut.ar.valid, 1)
+        await ctx.tick().until(dut.ar.ready)
+        ctx.set(dut.ar.valid, 0)
+        assert await port.write(ctx, COUNTERS_BASE, 0) == OKAY
+        assert ctx.get(dut.r.valid) and ctx.get(dut.r.payload.resp) == OKAY
+        assert ctx.get(dut.r.payload.data) == IDENTITY
+
+        ctx.set(dut.r.ready, 1)
+        await ctx.tick()
+        ctx.set(dut.r.ready, 0)
+        ctx.set(dut.w.payload, {"data": 0, "strb": 1})   # refused: not whole
+        ctx.set(dut.aw.payload.addr, COUNTERS_BASE)
+        ctx.set(dut.aw.valid, 1)
+        ctx.set(dut.w.valid, 1)
+        await ctx.tick().until(dut.aw.ready & dut.w.ready)
+        ctx.set(dut.aw.valid, 0)
+        ctx.set(dut.w.valid, 0)
+        assert await port.read(ctx, COUNTERS_BASE + 8) == (OKAY, 1 + 3)
+        assert ctx.get(dut.b.valid) and ctx.get(dut.b.payload.resp) == SLVERR
+    simulate(bench)
