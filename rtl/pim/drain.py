@@ -46,8 +46,8 @@ class LaneReducer(wiring.Component):
     second : In, if ``split`` with the lanes' sum, ``pair_latency`` later: add the element before
     scale : In, binary32, ``scale_latency`` clocks after the lanes
     total : Out, binary32, :attr:`Adder.latency` after ``before``: the sum of both; logic
-    output_format : In, with the whole sum, ``sum_latency`` later
-    o : Out, a clock later: 16 bits in the lower half and, for FP32, all of it
+    output_format : In, in the clock before ``o``
+    o : Out, ``latency`` clocks after the lanes: 16 bits in the lower half and, for FP32, all of it
 
     One element each clock.
     """
@@ -61,9 +61,10 @@ class LaneReducer(wiring.Component):
     add_latency = scale_latency + Scaler.latency
 
     @classmethod
-    def sum_latency(cls, split: bool) -> int:
-        """Clocks from the lanes to the whole sum; the result is out a clock later."""
-        return cls.add_latency + Adder.latency + 1 if split else cls.pair_latency
+    def latency(cls, split: bool) -> int:
+        """Clocks from the lanes to the result: the whole sum, then two to round it."""
+        whole = cls.add_latency + Adder.latency + 1 if split else cls.pair_latency
+        return whole + ToHalf.latency + 1
 
     def __init__(self, *, split: bool = False, brain: bool = False):
         self.split = split
@@ -100,8 +101,9 @@ class LaneReducer(wiring.Component):
             total = add("sum_scaled", scaler.o, self.before)
             m.d.comb += self.total.eq(m.submodules.sum_scaled.o)
         m.submodules.to_half = to_half = ToHalf()
-        result = Signal(32, reset_less=True)
-        m.d.comb += to_half.i.eq(total), self.o.eq(result)
+        result, rounding = Signal(32, reset_less=True), total
+        total = Delay(m)(rounding, ToHalf.latency)
+        m.d.comb += to_half.i.eq(rounding), self.o.eq(result)
         m.d.sync += result.eq(Mux(self.output_format == Format.FP32, total, to_half.o))
         if self.brain:
             m.submodules.to_brain = to_brain = ToBrain()
@@ -139,12 +141,11 @@ class Drain(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         tile = config.tile
-        self._sum_latency = LaneReducer.sum_latency(config.has_bytes)
-        self.latency = 1 + Tile.latency + self._sum_latency + 1 + 1
         # A step whose sum is to be added to what lies there, and the clock in which that is here.
         self._adding = Tile.latency + (LaneReducer.add_latency if config.has_bytes
                                        else LaneReducer.again_latency - 1)
-        self._written = Tile.latency + self._sum_latency + 1
+        self._written = Tile.latency + LaneReducer.latency(config.has_bytes)
+        self.latency = 1 + self._written + 1
         self._late = 0 if config.has_bytes else LaneReducer.last_latency - 1
         super().__init__({
             "blocks": In(stream.Signature(row_block(config))), "released": Out(1),
@@ -260,7 +261,7 @@ class Drain(wiring.Component):
         """Results of the rows, 32 bits each, +0 where there is no row."""
         rows, totals = [], Signal(len(scales))
         sums = self._sums(m, steps, totals)
-        adding, rounding = steps[self._adding], steps[Tile.latency + self._sum_latency]
+        adding, rounding = steps[self._adding], steps[self._written - 1]
         second, output_format = adding.enable & adding.accumulate & adding.part, Signal(Format)
         m.d.comb += output_format.eq(rounding.output_format)
         if self.config.has_bytes:

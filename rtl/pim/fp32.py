@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.pim.multiplier import Multiplier, multiply
-from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros, normalise
+from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros
 
 CANONICAL_NAN = 0x7FC00000
 ONE = 0x3F800000
@@ -129,7 +129,7 @@ class Scaler(wiring.Component):
     b: In(32)
     o: Out(32)
 
-    latency = Multiplier.latency + 2
+    latency = Multiplier.latency + 4
 
     def elaborate(self, platform):
         m = Module()
@@ -151,33 +151,39 @@ class Scaler(wiring.Component):
             m.d.sync += [later[0].eq(exponent), later[1].eq(flags)]
             exponent, flags = later
 
-        pipe = Pipeline(m, ("normalise", "round"))
-        value, zeros = normalise(m, product, (32, 16, 8, 4, 2, 1))
-        biased = Signal(signed(11))
+        pipe = Pipeline(m, ("count", "normalise", "align", "round"))
+        value, exponent, zeros, flags = pipe.cut(
+            "count", value=product, exponent=exponent, zeros=leading_zeros(m, product),
+            flags=flags)
+        normal, biased = Signal(len(value)), Signal(signed(11))
         # With its leading one at the top the product is 2**(exponent - 253).
-        m.d.comb += biased.eq(exponent - (253 - 127) - zeros)
-        value, biased, flags = pipe.cut("normalise", value=value, biased=biased, flags=flags)
-        biased = biased.as_signed()
-        result, = pipe.cut("round", result=self._round(m, value, biased, flags))
+        m.d.comb += [normal.eq(value << zeros), biased.eq(exponent - (253 - 127) - zeros)]
+        value, biased, flags = pipe.cut("normalise", value=normal, biased=biased, flags=flags)
+        aligned = self._align(m, value, biased.as_signed())
+        aligned = pipe.cut("align", **aligned, flags=flags)
+        result, = pipe.cut("round", result=self._round(m, *aligned))
         m.d.comb += self.o.eq(result)
         return m
 
-    def _round(self, m, value, biased, flags):
+    def _align(self, m, value, biased):
+        """The fraction, its exponent, whether there is any bit, and whether to round up."""
         width = len(value)
         small, shift, wide = biased < 1, Signal(range(width + 1)), Signal(2 * width)
         m.d.comb += [
             shift.eq(Mux(small, Mux(biased < 1 - width, width, 1 - biased), 0)),
             wide.eq(Cat(Const(0, width), value) >> shift),
         ]
-        kept = wide[width:]
-        low = width - 24
-        up = kept[low - 1] & (kept[low] | kept[:low - 1].any() | wide[:width].any())
+        low = 2 * width - 24
+        return {"kept": wide[low:-1], "biased": Mux(small, 0, biased)[:9], "some": value[-1],
+                "up": wide[low - 1] & (wide[low] | wide[:low - 1].any())}
+
+    def _round(self, m, kept, biased, some, up, flags):
         rounded, result = Signal(33), Signal(32)
         m.d.comb += [
-            rounded.eq(Cat(kept[low:width - 1], Mux(small, 0, biased)[:9]) + up),
-            result.eq(Cat(Mux(value[-1], rounded[:31], 0), flags[2])),
+            rounded.eq(Cat(kept, biased) + up),
+            result.eq(Cat(Mux(some, rounded[:31], 0), flags[2])),
         ]
-        with m.If(flags[0] | value[-1] & (rounded[23:] >= 255)):
+        with m.If(flags[0] | some & (rounded[23:] >= 255)):
             m.d.comb += result.eq(Cat(Const(0x7F800000, 31), flags[2]))
         with m.If(flags[1]):
             m.d.comb += result.eq(CANONICAL_NAN)
@@ -187,16 +193,18 @@ class Scaler(wiring.Component):
 class ToHalf(wiring.Component):
     """Rounds binary32 to FP16: to nearest even, with subnormals and overflow to infinity.
 
-    Any NaN becomes 0x7e00. Combinational.
+    Any NaN becomes 0x7e00. One number each clock: shifted in one, rounded in the next.
 
     Members
     -------
     i : In, binary32
-    o : Out, FP16
+    o : Out, FP16, ``latency`` clocks later; logic
     """
 
     i: In(32)
     o: Out(16)
+
+    latency = 1
 
     def elaborate(self, platform):
         m = Module()
@@ -211,16 +219,19 @@ class ToHalf(wiring.Component):
             shift.eq(Mux(normal, 0, Mux(exponent < least - 12, 12, (1 - exponent[:4])[:4]))),
             kept.eq(Cat(Const(0, 12), significand) >> shift),
         ]
-        half, biased = Signal(16), Signal(5)
-        up = kept[13] & (kept[14] | kept[:13].any())
+        # Ten bits, the one below these, and whether any is set below that.
+        kept, biased, sign, nan, over = Pipeline(m, ("shift",)).cut(
+            "shift", kept=Cat(kept[:13].any(), kept[13:24]),
+            biased=Cat(exponent[:4], exponent[7]) & normal.replicate(5), sign=sign,
+            nan=exponent.all() & self.i[:23].any(), over=exponent > least + 29)
+        half = Signal(15)
         m.d.comb += [
-            biased.eq(Cat(exponent[:4], exponent[7]) & normal.replicate(5)),
-            half.eq(Cat(Cat(kept[14:24], biased) + up)),
-            self.o.eq(Cat(half[:15], sign)),
+            half.eq(Cat(kept[2:], biased) + (kept[1] & (kept[0] | kept[2]))),
+            self.o.eq(Cat(half, sign)),
         ]
-        with m.If(exponent.all() & self.i[:23].any()):
+        with m.If(nan):
             m.d.comb += self.o.eq(CANONICAL_NAN_FP16)
-        with m.Elif(exponent > least + 29):
+        with m.Elif(over):
             m.d.comb += self.o.eq(Cat(Const(0x7C00, 15), sign))
         return m
 

@@ -149,13 +149,13 @@ def check_converter():
 
 @pytest.fixture
 def check_pipeline():
-    """Compares what a component makes of a pair of operands each clock, ``latency`` later."""
-    def check(dut, operands, expected):
+    """Compares what a component makes of operands, by default two, each clock, ``latency`` later."""
+    def check(dut, operands, expected, ports=("a", "b")):
         async def bench(ctx):
             for i in range(len(operands) + dut.latency):
                 if i < len(operands):
-                    ctx.set(dut.a, operands[i][0])
-                    ctx.set(dut.b, operands[i][1])
+                    for port, value in zip(ports, operands[i], strict=True):
+                        ctx.set(getattr(dut, port), value)
                 if (at := i - dut.latency) >= 0:
                     assert ctx.get(dut.o) == expected[at], [hex(v) for v in operands[at]]
                 await ctx.tick()
