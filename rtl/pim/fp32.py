@@ -52,11 +52,11 @@ class Adder(wiring.Component):
         total = Signal(28)
         m.d.comb += total.eq(Cat(Const(0, 3), big)
                              + (Cat(aligned, Const(0, 1)) ^ subtract.replicate(28)) + subtract)
-        total, zeros, least, exponent, sign, subtract, special, nan = pipe.cut(
+        total, zeros, least, above, sign, subtract, special, nan = pipe.cut(
             "add", total=total, zeros=self._zeros(m, big, small, shift, exponent, subtract),
-            least=Cat(exponent == 0, exponent == 1), exponent=exponent, sign=sign,
+            least=Cat(exponent == 0, exponent == 1), above=(exponent + 1)[:8], sign=sign,
             subtract=subtract, special=special, nan=nan)
-        m.d.comb += self.o.eq(self._round(m, total, zeros, least, exponent, sign, subtract,
+        m.d.comb += self.o.eq(self._round(m, total, zeros, least, above, sign, subtract,
                                           special, nan))
         return m
 
@@ -85,12 +85,12 @@ class Adder(wiring.Component):
         m.d.comb += [
             near.eq(subtract & (shift[1:] == 0)),
             difference.eq(Cat(Const(0, 1), big) - Mux(shift[0], small, Cat(Const(0, 1), small))),
-            stop.eq(difference | (Const(1 << 25, 26) >> exponent)),
+            stop.eq(difference | (Const(1 << 25, 26) >> exponent) | Cat(Const(0, 25), ~near)),
         ]
-        return leading_zeros(m, stop) & near.replicate(5)
+        return leading_zeros(m, stop)
 
-    def _round(self, m, total, zeros, least, exponent, sign, subtract, special, nan):
-        # With its leading one at bit 27 the sum has exponent + 1: shifted by no more than that.
+    def _round(self, m, total, zeros, least, above, sign, subtract, special, nan):
+        # With its leading one at bit 27 the sum has the exponent above: shifted by less than that.
         none, one, exact = Signal(), Signal(), Signal()
         kept, shifted, by = Signal(28), Signal(28), Signal(5)
         m.d.comb += [
@@ -103,12 +103,12 @@ class Adder(wiring.Component):
         biased, rounded, result = Signal(8), Signal(31), Signal(31)
         up = kept[3] & (kept[4] | kept[:3].any())
         m.d.comb += [
-            biased.eq(exponent + 1 - by),
+            biased.eq(above - by),
             rounded.eq(Cat(kept[4:27], biased & kept[27].replicate(8)) + up),
             result.eq(Mux(exact, Cat(shifted[4:27], biased & shifted[27].replicate(8)), rounded)),
         ]
         # Rounding up from the greatest number makes an infinity by itself.
-        with m.If(special | (exponent == 254) & total[27]):
+        with m.If(special | above.all() & total[27]):
             m.d.comb += result.eq(Mux(nan, CANONICAL_NAN, 0x7F800000))
         # What cancels is +0.
         return Cat(result, sign & (~subtract | total.any()) & ~nan)
@@ -152,35 +152,36 @@ class Scaler(wiring.Component):
             exponent, flags = later
 
         pipe = Pipeline(m, ("count", "normalise", "align", "round"))
-        value, exponent, zeros, flags = pipe.cut(
-            "count", value=product, exponent=exponent, zeros=leading_zeros(m, product),
-            flags=flags)
-        normal, biased = Signal(len(value)), Signal(signed(11))
         # With its leading one at the top the product is 2**(exponent - 253).
-        m.d.comb += [normal.eq(value << zeros), biased.eq(exponent - (253 - 127) - zeros)]
-        value, biased, flags = pipe.cut("normalise", value=normal, biased=biased, flags=flags)
-        aligned = self._align(m, value, biased.as_signed())
-        aligned = pipe.cut("align", **aligned, flags=flags)
+        value, above, zeros, flags = pipe.cut(
+            "count", value=product, above=exponent - (253 - 127), zeros=leading_zeros(m, product),
+            flags=flags)
+        normal, biased, room = Signal(len(value)), Signal(signed(11)), Signal(signed(11))
+        m.d.comb += [normal.eq(value << zeros), biased.eq(above.as_signed() - zeros),
+                     room.eq(zeros + (1 - above.as_signed()))]
+        small = ~room[-1] & room.any()
+        value, biased, shift, flags = pipe.cut(
+            "normalise", value=normal, biased=biased[:9] & ~small.replicate(9),
+            shift=(room[:5] | room[5:].any().replicate(5)) & small.replicate(5), flags=flags)
+        aligned = pipe.cut("align", **self._align(m, value, shift), biased=biased, flags=flags)
         result, = pipe.cut("round", result=self._round(m, *aligned))
         m.d.comb += self.o.eq(result)
         return m
 
-    def _align(self, m, value, biased):
-        """The fraction, its exponent, whether there is any bit, and whether to round up."""
-        width = len(value)
-        small, shift, wide = biased < 1, Signal(range(width + 1)), Signal(2 * width)
+    def _align(self, m, value, shift):
+        """The fraction with a bit below it, whether any is lost below these, or set at all."""
+        kept, lost = Signal(25), Signal(25)
+        low = len(value) - 25
         m.d.comb += [
-            shift.eq(Mux(small, Mux(biased < 1 - width, width, 1 - biased), 0)),
-            wide.eq(Cat(Const(0, width), value) >> shift),
+            kept.eq(value[low:] >> shift),
+            lost.eq(value[low:] & ~(Const((1 << 25) - 1, 25) << shift)[:25]),
         ]
-        low = 2 * width - 24
-        return {"kept": wide[low:-1], "biased": Mux(small, 0, biased)[:9], "some": value[-1],
-                "up": wide[low - 1] & (wide[low] | wide[:low - 1].any())}
+        return {"kept": kept[:24], "lost": lost.any() | value[:low].any(), "some": value[-1]}
 
-    def _round(self, m, kept, biased, some, up, flags):
+    def _round(self, m, kept, lost, some, biased, flags):
         rounded, result = Signal(33), Signal(32)
         m.d.comb += [
-            rounded.eq(Cat(kept, biased) + up),
+            rounded.eq(Cat(kept[1:], biased) + (kept[0] & (kept[1] | lost))),
             result.eq(Cat(Mux(some, rounded[:31], 0), flags[2])),
         ]
         with m.If(flags[0] | some & (rounded[23:] >= 255)):

@@ -149,7 +149,7 @@ def check_converter():
 
 @pytest.fixture
 def check_pipeline():
-    """Compares what a component makes of operands, by default two, each clock, ``latency`` later."""
+    """Compares what a component makes of operands each clock, ``latency`` later."""
     def check(dut, operands, expected, ports=("a", "b")):
         async def bench(ctx):
             for i in range(len(operands) + dut.latency):
