@@ -11,8 +11,8 @@ from .modules import Choice
 from .units import units
 
 UM2_PER_BIT = 0.042
-SOURCE = ("estimate: ASAP7's six-transistor bit cell of 0.0292 um2 at an array efficiency of 70 %; "
-          "8 KB are 2,750 um2")
+SOURCE = ("estimate: the bit cell of ASAP7's SRAM macros, 0.0292 um2, at an array efficiency of "
+          "70 %; 8 KB are 2,750 um2")
 
 SIZED_FOR = 0.9
 """Part of a clock that gates are sized for: the rest is a flip-flop's own."""
