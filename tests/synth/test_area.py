@@ -208,8 +208,9 @@ ASAP7 = os.environ.get("LOGICPIM_LIBERTY", "").split()
 
 
 @pytest.mark.skipif(not ASAP7, reason="LOGICPIM_LIBERTY names no liberty files of ASAP7")
-@pytest.mark.parametrize("formats, most", [('["fp16"]', 115), ('["fp16", "bf16"]', 170)])
-def test_operand_bank_in_asap7(formats, most, capsys):
+@pytest.mark.parametrize("formats, most, exponent", [('["fp16"]', 175, 6),
+                                                    ('["fp16", "bf16"]', 200, 8)])
+def test_operand_bank_in_asap7(formats, most, exponent, capsys):
     assert main(["area", "--module", "operand_bank", "--set", f"formats={formats}", "--json",
                  "--liberty", *ASAP7]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -218,6 +219,6 @@ def test_operand_bank_in_asap7(formats, most, capsys):
                                                   + sum(v for k, v in found["mm2"].items()
                                                         if k.startswith("operand_bank.")))
     assert found["macs"] == 0 and found["memory_bits"] == 0
-    # Significand, sign, infinity, zero of eight, and whether one is NaN.
-    assert found["flip_flops"] == 8 * (11 + 3) + 1
+    # Significand, sign and infinity twice; NaN, nonzero, zero and exponent; whether one is NaN.
+    assert found["flip_flops"] == 8 * (2 * (11 + 1 + 1) + 3 + exponent) + 1
     assert len(found["liberty"]) == len(ASAP7)
