@@ -36,6 +36,7 @@ WORDS = {
     "the number of an issue": r"\b[Ii]ssues?[ /]#?\d+|(?<![\w&/])#\d{1,4}\b",
     "a place of packages": r"python[h]osted|index[-]url|pypi\.org/simple",
     "a document outside this repository": r"\.\./shared|shared/(?:facts|pdk)|\bDESIGN\.md",
+    "a place still to be filled": r"(?<![\w@])@[A-Z]{2,}@",
 }
 
 
