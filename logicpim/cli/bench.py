@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..driver.backends import BACKENDS, open_device
+from ..driver.backends import open_device
 from ..driver.bound import bandwidth_bound
 from ..driver.kernel import Job, Kernels, check_reduction
 from ..driver.memory import Memory, load, scale_words
@@ -18,12 +18,9 @@ from ..sim.model.gemm import gemm
 from ..spec.errors import LogicPimError
 from ..spec.isa import BYTE_FORMATS, WEIGHT_FORMATS, Format
 from . import bench_attention, bench_ffn
-from .figures import figures, rows
+from .figures import add_device_options, add_run_options, figures, rows
 from .io import (
     Progress,
-    add_bundles_option,
-    add_config_options,
-    add_json_option,
     add_weights_options,
     bundles_of,
     config_of,
@@ -33,7 +30,7 @@ from .io import (
     whole,
     with_formats,
 )
-from .trace import add_trace_option, check_trace, wants_trace, write_trace
+from .trace import check_trace, wants_trace, write_trace
 
 EPILOG = """\
 X [M, K] and W [N, K] are seeded normal values, in the formats of --input and --weights; with
@@ -99,11 +96,7 @@ def add_parser(subparsers):
     p.add_argument("--m", type=whole(1, 65535), required=True, help="tokens")
     p.add_argument("--n", type=whole(1), required=True, help="output rows of the weight")
     p.add_argument("--k", type=whole(1), required=True, help="reduction length")
-    add_config_options(p)
-    p.add_argument("--backend", choices=BACKENDS, default="verilator",
-                   help="what runs it (default: %(default)s)")
-    add_bundles_option(p)
-    p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
+    add_device_options(p)
     add_weights_options(p, WEIGHT_FORMATS, "no scales")
     p.add_argument("--transpose", action="store_true",
                    help="let the weight lie as [K, N], as V does in attention; 16-bit weights only")
@@ -112,11 +105,7 @@ def add_parser(subparsers):
                         "(default: %(default)s)")
     p.add_argument("--output", choices=OUTPUTS, default="fp32",
                    help="format of the results (default: %(default)s)")
-    p.add_argument("--seed", type=whole(0), default=1, help="of the data (default: %(default)s)")
-    add_trace_option(p)
-    add_json_option(p)
-    p.set_defaults(run=run, show=show,
-                   status=lambda result: 0 if result["matches_reference"] else 1)
+    add_run_options(p, run, show)
     bench_ffn.add_kernel(kernels)
     bench_attention.add_kernel(kernels)
     return p

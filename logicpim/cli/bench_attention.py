@@ -6,23 +6,20 @@ import time
 import numpy as np
 
 from ..driver.attention import AttentionKernel, place
-from ..driver.backends import BACKENDS, open_device
+from ..driver.backends import open_device
 from ..driver.kernel import Kernels
 from ..driver.memory import Memory, load
 from ..driver.stats import Stats
 from ..spec.errors import LogicPimError
-from .figures import figures, rows
+from .figures import add_device_options, add_run_options, figures, rows
 from .io import (
     Progress,
-    add_bundles_option,
-    add_config_options,
-    add_json_option,
     bundles_of,
     config_of,
     listing,
     whole,
 )
-from .trace import add_trace_option, check_trace, wants_trace, write_trace
+from .trace import check_trace, wants_trace, write_trace
 
 EPILOG = """\
 softmax(Q . K^T / sqrt(size)) . V for each head of keys and values with its group of queries: GEMM,
@@ -42,16 +39,8 @@ def add_kernel(kernels) -> None:
     p.add_argument("--group", type=whole(1, 65535), required=True, help="queries to a head")
     p.add_argument("--context", type=whole(1), required=True, help="tokens in the cache")
     p.add_argument("--size", type=whole(1), default=128, help="of a head (default: %(default)s)")
-    add_config_options(p)
-    p.add_argument("--backend", choices=BACKENDS, default="verilator",
-                   help="what runs it (default: %(default)s)")
-    add_bundles_option(p)
-    p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
-    p.add_argument("--seed", type=whole(0), default=1, help="of the data (default: %(default)s)")
-    add_trace_option(p)
-    add_json_option(p)
-    p.set_defaults(run=run, show=show,
-                   status=lambda result: 0 if result["matches_reference"] else 1)
+    add_device_options(p)
+    add_run_options(p, run, show)
 
 
 def run(args) -> dict:

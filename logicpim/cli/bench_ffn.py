@@ -5,25 +5,22 @@ import time
 
 import numpy as np
 
-from ..driver.backends import BACKENDS, open_device
+from ..driver.backends import open_device
 from ..driver.ffn import FfnJob, FfnKernels, load_ffn, place
 from ..driver.kernel import Kernels
 from ..driver.memory import Memory
 from ..driver.stats import Stats
 from ..spec.errors import LogicPimError
 from ..spec.functions import Function
-from .figures import figures, rows
+from .figures import add_device_options, add_run_options, figures, rows
 from .io import (
     Progress,
-    add_bundles_option,
-    add_config_options,
-    add_json_option,
     bundles_of,
     config_of,
     listing,
     whole,
 )
-from .trace import add_trace_option, check_trace, wants_trace, write_trace
+from .trace import check_trace, wants_trace, write_trace
 
 EPILOG = """\
 Y [M, hidden] = (f(X . Wgate^T) * (X . Wup^T)) . Wdown^T, all in FP16 with sums in FP32: GEMM gate,
@@ -48,16 +45,8 @@ def add_kernel(kernels) -> None:
                    help="rows of gate and of up, in all channels together")
     p.add_argument("--function", choices=[f.name.lower() for f in Function], default="silu",
                    help="the activation (default: %(default)s)")
-    add_config_options(p)
-    p.add_argument("--backend", choices=BACKENDS, default="verilator",
-                   help="what runs it (default: %(default)s)")
-    add_bundles_option(p)
-    p.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
-    p.add_argument("--seed", type=whole(0), default=1, help="of the data (default: %(default)s)")
-    add_trace_option(p)
-    add_json_option(p)
-    p.set_defaults(run=run, show=show,
-                   status=lambda result: 0 if result["matches_reference"] else 1)
+    add_device_options(p)
+    add_run_options(p, run, show)
 
 
 def run(args) -> dict:

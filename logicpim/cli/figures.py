@@ -1,9 +1,32 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What every kernel's measurement says, as keys and for people."""
+"""What every kernel's measurement is told, and what it says, as keys and for people."""
 
+from collections.abc import Callable
+
+from ..driver.backends import BACKENDS
 from ..driver.stats import Stats
 from ..spec.config import Config
-from .io import count, percent
+from .io import add_bundles_option, add_config_options, add_json_option, count, percent, whole
+from .trace import add_trace_option
+
+
+def add_device_options(parser) -> None:
+    """Options of all kernels: on what the kernel runs."""
+    add_config_options(parser)
+    parser.add_argument("--backend", choices=BACKENDS, default="verilator",
+                        help="what runs it (default: %(default)s)")
+    add_bundles_option(parser)
+    parser.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
+
+
+def add_run_options(parser, run: Callable, show: Callable) -> None:
+    """Options of all kernels: data, traces, the form of the result; and what does it."""
+    parser.add_argument("--seed", type=whole(0), default=1,
+                        help="of the data (default: %(default)s)")
+    add_trace_option(parser)
+    add_json_option(parser)
+    parser.set_defaults(run=run, show=show,
+                        status=lambda result: 0 if result["matches_reference"] else 1)
 
 
 def figures(config: Config, stats: Stats, timed: bool, matches: bool, setup: float, wall: float
