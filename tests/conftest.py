@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from logicpim.llm.attention import KvCache
 from logicpim.llm.config import load_config
-from logicpim.llm.decoder import KvCache
 from logicpim.llm.tensors import tensor_shapes
 
 BUNDLED = Path(__file__).resolve().parents[1] / "models" / "tiny-mixtral"

@@ -1,18 +1,27 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Greedy decoding with the experts on a device, and on the reference in lockstep to check it."""
+"""Decoding with the experts on a device, and on the reference in lockstep to check it.
 
-from collections.abc import Iterator
+Sequences go through the layers side by side. Only calls of experts and of attention see more than
+one of them, and their results do not depend on that: a sequence has the same bits alone and in any
+company. (Not so where a policy deals the experts over Logic-PIM and xPU: it looks at all tokens.)
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..llm.attention import KvCache, NumpyAttention
+from ..llm.calls import lockstep
 from ..llm.config import ModelConfig
-from ..llm.decoder import KvCache, Model
-from ..llm.graph import Batch, Operation, operations, step
+from ..llm.decoder import Model
+from ..llm.graph import Batch, Operation, operations
 from ..sim.model import layout
 from ..spec.errors import ModelError
 from .experts import ExpertRunner
 from .placed import PlacedExperts
+
+PHASES = ("prefill", "mixed", "decode")
 
 
 def check_length(config: ModelConfig, prompt: int, tokens: int) -> int:
@@ -22,6 +31,39 @@ def check_length(config: ModelConfig, prompt: int, tokens: int) -> int:
         raise ModelError(f"{prompt} prompt tokens and {tokens} more are {prompt + tokens}; the "
                          f"model was made for {config.max_positions}: ask for fewer")
     return length
+
+
+def check_logits(logits: np.ndarray, index: int) -> None:
+    """Raise ModelError where those of token ``index`` cannot be used."""
+    if not np.isfinite(logits).all():
+        raise ModelError(f"the logits of token {index} are not all finite numbers: the "
+                         f"checkpoint is damaged or needs more range than float32 has")
+
+
+@dataclass(eq=False)
+class Stream:
+    """A sequence that is being decoded.
+
+    Attributes
+    ----------
+    prompt : list of int
+    caches : list of KvCache
+        The device's, and the reference's if there is one.
+    source : int
+        Tokens that the encoder reads, where there is one.
+    ids : list of int
+        What the next pass reads: whoever picks a token puts it here.
+    """
+
+    prompt: list[int]
+    caches: list[KvCache]
+    source: int
+    ids: list[int] = field(default_factory=list)
+
+    @property
+    def past(self) -> int:
+        """Tokens that the decoder has read."""
+        return self.caches[0].length
 
 
 @dataclass
@@ -35,36 +77,107 @@ class Decoder:
     reference : ExpertRunner, PlacedExperts or None
         If given, the whole decoder runs again with it, on its own KV cache and the same tokens,
         and every logit is compared bit for bit.
+    attention, reference_attention : NumpyAttention or None
+        What attends, and has the caches; None for numpy.
 
     Attributes
     ----------
     matches : bool or None
         Whether all logits so far were equal; None without a reference.
     operations : dict of str to list of Operation
-        What has run so far, by phase: ``prefill`` and ``decode``.
+        What has run so far, by phase: ``prefill``, ``decode``, or ``mixed`` where a pass was both.
     """
 
     model: Model
     experts: ExpertRunner | PlacedExperts
     reference: ExpertRunner | PlacedExperts | None = None
+    attention: NumpyAttention | None = None
+    reference_attention: NumpyAttention | None = None
     matches: bool | None = None
     operations: dict[str, list[Operation]] = field(
-        default_factory=lambda: {"prefill": [], "decode": []})
+        default_factory=lambda: {phase: [] for phase in PHASES})
+
+    def __post_init__(self):
+        self.attention = self.attention or NumpyAttention(self.config)
+        self.reference_attention = self.reference_attention or NumpyAttention(self.config)
 
     @property
     def config(self) -> ModelConfig:
         """Of the model."""
         return self.model.config
 
-    def _phase(self, phase: str) -> None:
-        for runner in (self.experts, self.reference):
-            if runner is not None:
-                runner.phase = phase
+    @property
+    def _sides(self) -> list[tuple]:
+        """(experts, attention) of the device, and of the reference if there is one."""
+        both = ((self.experts, self.attention), (self.reference, self.reference_attention))
+        return [side for side in both if side[0] is not None]
 
-    def _routed(self, seen: tuple[list[int], list[int]] = ([], [])) -> tuple[list[int], list[int]]:
-        """Tokens of the experts on Logic-PIM and on the xPU, but for those ``seen`` before."""
+    def open(self, prompt: Sequence[int], tokens: int) -> Stream:
+        """A sequence with room for so many more tokens.
+
+        Raises ModelError if the model was not made for them, CapacityError if the cache is full.
+        """
+        length = check_length(self.config, len(prompt), tokens)
+        caches = []
+        try:
+            for _, attention in self._sides:
+                caches.append(attention.cache(length))
+        except BaseException:
+            self._release(caches)
+            raise
+        return Stream(list(prompt), caches, len(prompt) if self.config.encoder else 0)
+
+    def close(self, stream: Stream) -> None:
+        """Give the room of a sequence back."""
+        self._release(stream.caches)
+        stream.caches = []
+
+    def _release(self, caches):
+        for cache, (_, attention) in zip(caches, self._sides, strict=False):
+            attention.release(cache)
+
+    def begin(self, streams: Sequence[Stream]) -> None:
+        """Have the encoder, where there is one, read the prompts of new sequences."""
+        found = self._run("prefill", streams, lambda stream, cache: self.model.encoding(
+            stream.prompt, cache), [Batch(sequences=1, tokens=s.source) for s in streams],
+            encoder=True)
+        for stream, ids in zip(streams, found[0], strict=True):
+            stream.ids = ids
+
+    def step(self, streams: Sequence[Stream]) -> list[np.ndarray]:
+        """Float32 logits [vocab_size] of each sequence after its ``ids``."""
+        batches = [Batch(sequences=1, tokens=len(s.ids), past=s.past, source=s.source)
+                   for s in streams]
+        new = sum(not b.past for b in batches)
+        phase = "decode" if not new else "prefill" if new == len(batches) else "mixed"
+        found = self._run(phase, streams, lambda stream, cache: self.model.decoding(
+            stream.ids, cache), batches)
+        if self.reference is not None:
+            equal = all(np.array_equal(a.view(np.uint32), b.view(np.uint32))
+                        for a, b in zip(*found, strict=True))
+            self.matches = equal and self.matches is not False
+        return found[0]
+
+    def _run(self, phase, streams, make, batches, encoder=False) -> list[list]:
+        """Results of a pass of all sequences, on each side."""
+        seen, found = [len(routed) for routed in self._routed()], []
+        for side, (experts, attention) in enumerate(self._sides):
+            experts.phase = phase
+            passes = [make(stream, stream.caches[side]) for stream in streams]
+            with np.errstate(all="ignore"):  # judged by the logits
+                found.append(lockstep(passes, experts, attention))
+        pim, xpu = (routed[n:] for routed, n in zip(self._routed(), seen, strict=True))
+        if not encoder or self.config.encoder:
+            bits = 8 * layout.element_dtype(self.experts.weights).itemsize
+            self.operations[phase] += operations(
+                self.config, batches, pim, encoder=encoder, expert_bits=bits, xpu_tokens=xpu,
+                whole=self.experts.whole)
+        return found
+
+    def _routed(self) -> tuple[list[int], list[int]]:
+        """Tokens of the experts on Logic-PIM and on the xPU so far."""
         on_xpu = self.experts.on_xpu if isinstance(self.experts, PlacedExperts) else []
-        return self.experts.routed[len(seen[0]):], on_xpu[len(seen[1]):]
+        return self.experts.routed, on_xpu
 
     def greedy(self, prompt: list[int], tokens: int, stop: tuple[int, ...] = (),
                first: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
@@ -73,38 +186,16 @@ class Decoder:
         ``first`` is taken as the first token, whatever is best. Raises ModelError where the model
         cannot do it.
         """
-        config = self.config
-        length = check_length(config, len(prompt), tokens)
-        runners = [r for r in (self.experts, self.reference) if r is not None]
-        caches = [KvCache(config, length) for _ in runners]
-        source = len(prompt) if config.encoder else 0
-        self._phase("prefill")
-        seen = self._routed()
-        bits = 8 * layout.element_dtype(self.experts.weights).itemsize
-        with np.errstate(all="ignore"):  # judged by the logits
-            ids = [self.model.start(list(prompt), cache, runner)
-                   for runner, cache in zip(runners, caches, strict=True)][0]
-        if source:
-            pim, xpu = self._routed(seen)
-            self.operations["prefill"] += operations(
-                config, [Batch(sequences=1, tokens=source)], pim, encoder=True, expert_bits=bits,
-                xpu_tokens=xpu, whole=self.experts.whole)
-        for index in range(tokens):
-            past, seen, phase = caches[0].length, self._routed(), "decode" if index else "prefill"
-            self._phase(phase)
-            with np.errstate(all="ignore"):
-                logits = [self.model.forward(ids, cache, runner)
-                          for runner, cache in zip(runners, caches, strict=True)]
-            pim, xpu = self._routed(seen)
-            self.operations[phase] += step(config, len(ids), past, pim, source, bits, xpu,
-                                            whole=self.experts.whole)
-            if self.reference is not None:
-                equal = np.array_equal(logits[0].view(np.uint32), logits[1].view(np.uint32))
-                self.matches = equal and self.matches is not False
-            if not np.isfinite(logits[0]).all():
-                raise ModelError(f"the logits of token {index} are not all finite numbers: the "
-                                 f"checkpoint is damaged or needs more range than float32 has")
-            ids = [int(logits[0].argmax()) if index or first is None else first]
-            yield ids[0], logits[0]
-            if ids[0] in stop:
-                return
+        stream = self.open(prompt, tokens)
+        try:
+            self.begin([stream])
+            for index in range(tokens):
+                logits, = self.step([stream])
+                check_logits(logits, index)
+                token = int(logits.argmax()) if index or first is None else first
+                yield token, logits
+                if token in stop:
+                    return
+                stream.ids = [token]
+        finally:
+            self.close(stream)

@@ -45,7 +45,7 @@ def place_experts(config: Config, model: ModelConfig, bundles: int = 1,
 
 
 class ExpertRunner:
-    """Callable as :data:`~logicpim.llm.decoder.Experts`: runs a layer's experts on a device.
+    """Callable as :data:`~logicpim.llm.calls.Experts`: runs a layer's experts on a device.
 
     For each layer it groups the tokens by expert. Gated FP16 experts without biases, of a function
     that the activation module has, run on the device as a whole: W1, W3, activation and W2 of all

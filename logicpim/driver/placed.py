@@ -27,7 +27,7 @@ def costs_of(config: Config, model: ModelConfig) -> Costs:
 
 
 class PlacedExperts:
-    """Callable as :data:`~logicpim.llm.decoder.Experts`: asks a policy where the experts run.
+    """Callable as :data:`~logicpim.llm.calls.Experts`: asks a policy where the experts run.
 
     Those for the xPU run in numpy float32. Both sums are added, Logic-PIM's first.
 

@@ -1,68 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A model in numpy float32: all that runs on the xPU, experts and attention left to callables.
+"""A model in numpy float32: all that runs on the xPU, experts and attention left to others.
 
+A pass of a sequence knows nothing of others, so no bit of it depends on what runs beside it.
 The mathematics is that of the family's model in transformers in float32.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
+from .attention import KvCache, NumpyAttention
+from .calls import AttendCall, Attends, Experts, ExpertsCall, Pass, lockstep
 from .checkpoint import Checkpoint
-from .kinds import Attention, Mlp, ModelConfig, Moe, Norm
-from .ops import activate, normalise, softmax
+from .kinds import Mlp, ModelConfig, Moe, Norm
+from .ops import activate, normalise
 from .positions import relative_buckets, rotary, rotate, sinusoids
 from .routers import route
-
-Experts = Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""``experts(layer, x, indices, weights)``: float32 [T, H] from x [T, H], indices [T, top_k] of
-the chosen experts, -1 for none, and float32 weights [T, top_k] of their results."""
 
 Weights = dict[str, np.ndarray]
 
 LATENT_NORM = Norm(eps=1e-6)  # of the latent vectors; config.json has no say
-
-
-class KvCache:
-    """Keys and values of the tokens so far, one pair of arrays for each block of the decoder.
-
-    ``keys[i]`` is [capacity, kv_heads, head_dim] and ``values[i]`` [capacity, kv_heads,
-    value_dim], float32; with latent attention the values are the first part of the keys.
-    ``cross[i]`` are keys and values of the encoder's result.
-    """
-
-    def __init__(self, config: ModelConfig, capacity: int):
-        self.length = 0
-        self.cross: list[tuple[np.ndarray, np.ndarray]] = []
-        self.keys, self.values = [], []
-        for block in config.blocks[config.encoder:]:
-            a = block.attention
-            keys = np.zeros((capacity, a.kv_heads, a.head_dim), np.float32)
-            self.keys.append(keys)
-            self.values.append(keys[..., :a.value_dim] if a.latent else
-                               np.zeros((capacity, a.kv_heads, a.value_dim), np.float32))
-
-
-def attend(layer: int, a: Attention, q: np.ndarray, keys: np.ndarray, values: np.ndarray,
-           bias: np.ndarray | None, sinks: np.ndarray | None) -> np.ndarray:
-    """Attention of queries [T, heads, head_dim] over keys and values [context, kv_heads, ...].
-
-    ``bias`` is added to the scores, [T, context] or [heads, T, context], minus infinity where a
-    query does not see a key; ``sinks`` [heads] are scores without a value. Returns
-    [T, heads, value_dim].
-    """
-    tokens, context = len(q), len(keys)
-    q = q.reshape(tokens, a.kv_heads, a.group, a.head_dim).transpose(1, 2, 0, 3)
-    scores = q @ keys.transpose(1, 2, 0)[:, None] * np.float32(a.scale)  # kv, group, T, context
-    if bias is not None:
-        heads = bias if bias.ndim == 2 else bias.reshape(a.kv_heads, a.group, tokens, context)
-        scores = scores + heads
-    if sinks is not None:
-        column = np.broadcast_to(sinks.reshape(a.kv_heads, a.group, 1, 1), (*scores.shape[:3], 1))
-        scores = np.concatenate((scores, column), axis=-1)
-    p = softmax(scores)[..., :context]
-    mixed = p @ values.transpose(1, 0, 2)[:, None]                       # kv, group, T, dim
-    return mixed.transpose(2, 0, 1, 3).reshape(tokens, a.heads, a.value_dim)
 
 
 class Model:
@@ -82,14 +37,29 @@ class Model:
         self.head = np.ascontiguousarray(head.T)
         self.blocks = [checkpoint.block(index) for index in range(config.layers)]
 
-    def start(self, prompt: list[int], cache: KvCache, experts: Experts) -> list[int]:
-        """What the decoder reads first: the prompt, or if an encoder read that the start token."""
+    def start(self, prompt: list[int], cache: KvCache, experts: Experts,
+              attends: Attends | None = None) -> list[int]:
+        """What :meth:`encoding` returns, of one sequence alone."""
+        return lockstep([self.encoding(prompt, cache)], experts,
+                        attends or NumpyAttention(self.config))[0]
+
+    def forward(self, ids: list[int], cache: KvCache, experts: Experts,
+                attends: Attends | None = None) -> np.ndarray:
+        """What :meth:`decoding` returns, of one sequence alone."""
+        return lockstep([self.decoding(ids, cache)], experts,
+                        attends or NumpyAttention(self.config))[0]
+
+    def encoding(self, prompt: list[int], cache: KvCache) -> Pass:
+        """What the decoder reads first: the prompt, or if an encoder read that the start token.
+
+        Keys and values of the encoder's result go to ``cache.cross``.
+        """
         config = self.config
         if not config.encoder:
             return prompt
         x = self._embed(prompt, 0)
         for layer in range(config.encoder):
-            x = self._block(layer, x, None, experts, attend)
+            x = yield from self._block(layer, x, None)
         x = self._norm("encoder_norm", self.outer, x)
         for layer in range(config.encoder, config.layers):
             a, w = config.blocks[layer].cross, self.blocks[layer]
@@ -97,12 +67,11 @@ class Model:
                                 _heads(linear(w, "cross_v", x), a.kv_heads)))
         return [config.start_id]
 
-    def forward(self, ids: list[int], cache: KvCache, experts: Experts, attend=attend
-                ) -> np.ndarray:
+    def decoding(self, ids: list[int], cache: KvCache) -> Pass:
         """Logits [vocab_size] after the last of ``ids``, which are appended to the cache."""
         x = self._embed(ids, cache.length)
         for layer in range(self.config.encoder, self.config.layers):
-            x = self._block(layer, x, cache, experts, attend)
+            x = yield from self._block(layer, x, cache)
         cache.length += len(ids)
         x = self._norm("norm", self.outer, x[-1]) * np.float32(self.config.head_scale)
         logits = x @ self.head
@@ -124,39 +93,32 @@ class Model:
     def _norm(self, role, weights, x):
         return normalise(self.config.norm, x, weights[role], weights.get(f"{role}.bias"))
 
-    def _block(self, layer, x, cache, experts, attend):
+    def _block(self, layer, x, cache):
         block, w = self.config.blocks[layer], self.blocks[layer]
-        x = x + self._attention(layer, self._norm("attention_norm", w, x), cache, attend)
+        mixed = yield from self._attention(layer, self._norm("attention_norm", w, x), cache)
+        x = x + mixed
         if block.cross:
             h = self._norm("cross_norm", w, x)
             q = _heads(linear(w, "cross_q", h), block.cross.heads)
-            keys, values = cache.cross[layer - self.config.encoder]
-            mixed = attend(layer, block.cross, q, keys, values, None, None)
+            mixed = yield AttendCall(layer, block.cross, q, None, None, cache, cross=True)
             x = x + linear(w, "cross_o", mixed.reshape(len(x), -1))
         h = self._norm("ffn_norm", w, x)
         if isinstance(block.ffn, Mlp):
             return x + feed_forward(block.ffn, w, h)
         moe: Moe = block.ffn
-        y = experts(layer, h, *route(moe, linear(w, "router", h), w.get("correction")))
+        y = yield ExpertsCall(layer, h, *route(moe, linear(w, "router", h), w.get("correction")))
         if moe.shared:
             y = y + feed_forward(moe.shared, w, h, "shared_")
         return x + y
 
-    def _attention(self, layer, x, cache, attend):
+    def _attention(self, layer, x, cache):
         a, w, tokens = self.config.blocks[layer].attention, self.blocks[layer], len(x)
-        past = cache.length if cache else 0
+        past = cache.length if cache is not None else 0
         at = np.arange(past, past + tokens)
         turn = rotary(a.rope, at) if a.rope else None
         q, k, v = (_latent_qkv if a.latent else _qkv)(a, w, x, turn)
-        if cache:
-            index, end = layer - self.config.encoder, past + tokens
-            cache.keys[index][past:end] = k
-            k = cache.keys[index][:end]
-            if not a.latent:
-                cache.values[index][past:end] = v
-            v = cache.values[index][:end]
-        mixed = attend(layer, a, q, k, v, self._bias(layer, a, at, np.arange(len(k))),
-                       w.get("sinks"))
+        bias = self._bias(layer, a, at, np.arange(past + tokens))
+        mixed = yield AttendCall(layer, a, q, k, v, cache, bias, w.get("sinks"))
         if a.latent:
             mixed = mixed.transpose(1, 0, 2) @ _latent_matrices(a, w)[1]  # heads, T, value
             mixed = mixed.transpose(1, 0, 2)

@@ -94,31 +94,6 @@ def even(tokens: int, experts: int, top_k: int) -> list[int]:
     return [n for n in [each + 1] * more + [each] * (experts - more) if n]
 
 
-def step(config: ModelConfig, tokens: int, past: int, expert_tokens: Sequence[int],
-         source: int = 0, expert_bits: float | None = None,
-         xpu_tokens: Sequence[int] = (), whole: bool = False) -> list[Operation]:
-    """Operations of one pass of one sequence through the decoder, in the order of the data.
-
-    Parameters
-    ----------
-    tokens, past : int
-        Tokens of this pass, and those in the KV cache before it.
-    expert_tokens : list of int
-        Tokens of each expert that was chosen at all, over all layers.
-    source : int
-        Tokens that the encoder read, where there is one.
-    expert_bits : float, optional
-        Of an element of the experts' weights on Logic-PIM.
-    xpu_tokens : list of int
-        As ``expert_tokens``, of the experts that run on the xPU.
-    whole : bool
-        Experts on Logic-PIM run there as a whole, with their activation.
-    """
-    batch = Batch(sequences=1, tokens=tokens, past=past, source=source)
-    return operations(config, [batch], expert_tokens, expert_bits=expert_bits,
-                      xpu_tokens=xpu_tokens, whole=whole)
-
-
 def operations(config: ModelConfig, batches: Sequence[Batch],
                expert_tokens: Sequence[int] | None = None, *, encoder: bool = False,
                stored: bool = False, expert_bits: float | None = None,

@@ -7,9 +7,10 @@ import pytest
 
 from logicpim.driver.decode import Decoder
 from logicpim.driver.experts import ExpertRunner
+from logicpim.llm.attention import KvCache
 from logicpim.llm.checkpoint import Checkpoint
 from logicpim.llm.config import load_config
-from logicpim.llm.decoder import KvCache, Model, NumpyExperts
+from logicpim.llm.decoder import Model, NumpyExperts
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS

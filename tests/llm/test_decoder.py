@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from logicpim.llm.attention import KvCache
 from logicpim.llm.checkpoint import Checkpoint
 from logicpim.llm.config import load_config
-from logicpim.llm.decoder import KvCache, Model, NumpyExperts
+from logicpim.llm.decoder import Model, NumpyExperts
 from logicpim.llm.kinds import Mlp, Moe, Router
 from logicpim.llm.ops import softmax
 from logicpim.llm.routers import route

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from logicpim.llm.attention import KvCache
 from logicpim.llm.checkpoint import Checkpoint
 from logicpim.llm.config import load_config, parse_config
-from logicpim.llm.decoder import KvCache, Model, NumpyExperts
+from logicpim.llm.decoder import Model, NumpyExperts
 from logicpim.llm.families import FAMILIES
 from logicpim.llm.fields import Fields
 from logicpim.spec.errors import ModelError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from logicpim.llm.graph import Batch, Place, even, operations, step
+from logicpim.llm.graph import Batch, Place, even, operations
 from logicpim.llm.presets import PRESETS, preset
 from logicpim.llm.tensors import parameters
 
@@ -12,6 +12,11 @@ EXPERT = 4096 * 14336  # one matrix
 
 def find(operations, name):
     return [o for o in operations if o.name == name]
+
+
+def step(config, tokens, past, expert_tokens, source=0):
+    batch = Batch(sequences=1, tokens=tokens, past=past, source=source)
+    return operations(config, [batch], expert_tokens)
 
 
 def test_decode():
