@@ -75,6 +75,9 @@ class Config:
         What artefacts are called.
     channels : int
         Pseudo channels, each with a GEMM module.
+    stack : bool
+        Whether the channels share an operation controller, which gives an instruction to a set of
+        them and broadcasts dealt operands; else each has its own.
     tile : Tile
     formats : tuple of str
         Formats of weights that the hardware decodes, by their lower-case names. Operands and
@@ -95,7 +98,9 @@ class Config:
         Whether the activates of a bundle keep nFAW and nRRD, a part of the bundle at a time. The
         paper and its simulator activate all banks of a bundle at once.
     input_buffer_bytes, temp_buffer_bytes : int
-        The operand and the result buffer.
+        The operand and the result buffer of a channel. Those of a stack are these slices together.
+    line_fifo : int
+        Broadcast operand lines that a channel of a stack holds.
     word_fifo : int
         Bundle words the weight buffer holds between TSV and tile.
     queue_depth : int
@@ -122,6 +127,7 @@ class Config:
 
     name: str = "custom"
     channels: int = 1
+    stack: bool = False
     tile: Tile = field(default_factory=Tile)
     formats: tuple[str, ...] = ("fp16",)
     dram: Organisation = field(default_factory=Organisation)
@@ -133,6 +139,7 @@ class Config:
     stagger: bool = True
     input_buffer_bytes: int = 1 << 20
     temp_buffer_bytes: int = 1 << 20
+    line_fifo: int = 8
     word_fifo: int = 16
     queue_depth: int = 8
     host_burst: int = 32
@@ -150,13 +157,17 @@ class Config:
         self.dram.check()
         self._check_formats()
         _power_of_two("channels", self.channels, 1, 64)
+        _power_of_two("line_fifo", self.line_fifo, 4, 64)
         _power_of_two("word_fifo", self.word_fifo, 4, 256)
         _power_of_two("queue_depth", self.queue_depth, 2, 256)
         _power_of_two("host_burst", self.host_burst, 1, 1024)
         _power_of_two("lane_group", self.lane_group, 8, 256)
-        for name in ("refresh", "stagger", "ecc", "lane_repair", "functions"):
+        for name in ("stack", "refresh", "stagger", "ecc", "lane_repair", "functions"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        if self.stack and self.channels == 1:
+            raise ConfigError("stack needs channels of at least 2: one channel is not shared, "
+                              "stack=false")
         if self.refresh_kind not in ("bank", "all"):
             raise ConfigError(f'refresh_kind must be "bank" or "all", not {self.refresh_kind!r}')
         if self.ownership not in ("wait", "refuse"):

@@ -50,6 +50,7 @@ class Counter(enum.IntEnum):
     HOST_CORRECTED = 14
     HOST_UNCORRECTED = 15
     STALL_FUNCTION = 16
+    STALL_BROADCAST = 17
 
     @property
     def meaning(self) -> str:
@@ -75,6 +76,7 @@ _MEANINGS = {
     Counter.HOST_CORRECTED: "parts of 64 bits read over the xPU path with one wrong bit",
     Counter.HOST_UNCORRECTED: "parts read over the xPU path with more than one wrong bit",
     Counter.STALL_FUNCTION: "tile idle: the activation or the softmax module at work",
+    Counter.STALL_BROADCAST: "tile idle: an operand line of the stack not yet here",
 }
 ECC_COUNTERS = (Counter.WORDS_CORRECTED, Counter.WORDS_UNCORRECTED, Counter.HOST_CORRECTED,
                 Counter.HOST_UNCORRECTED)

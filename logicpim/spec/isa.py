@@ -69,6 +69,7 @@ class Status(enum.IntEnum):
     TOO_WIDE = 10
     BAD_SCALE = 11
     BAD_LENGTH = 12
+    BAD_CHANNELS = 13
 
     @property
     def reason(self) -> str:
@@ -80,16 +81,18 @@ _REASONS = {
     Status.OK: "done",
     Status.BAD_OPCODE: "the opcode is not known, or not in this configuration",
     Status.BAD_RESERVED: "a bit that the opcode does not use is set",
-    Status.BAD_FORMAT: "a number format, an interleave, a function, a scale group or a transposed "
-                       "product that this configuration does not have",
+    Status.BAD_FORMAT: "a number format, an interleave, a function, a scale group, a transposed "
+                       "product or dealt operands that this configuration does not have",
     Status.ZERO_SIZE: "M, N, K or the length is zero",
     Status.DRAM_RANGE: "the DRAM words run past the end of their bundle or set of bundles",
-    Status.SOURCE_RANGE: "the source lines run past the end of their buffer",
+    Status.SOURCE_RANGE: "the source lines run past the end of their buffer, or dealt operands "
+                         "past the last channel of the set",
     Status.RESULT_RANGE: "the result lines run past the end of their buffer",
     Status.DATA_ERROR: "it ran, but DRAM words that it read had more wrong bits than ECC corrects",
     Status.TOO_WIDE: "a transposed weight has more columns than the accumulators hold",
     Status.BAD_SCALE: "the scale is negative, subnormal, infinite or NaN",
     Status.BAD_LENGTH: "the length is more than N or, if causal, less than M",
+    Status.BAD_CHANNELS: "the set of channels is empty",
 }
 
 
@@ -130,6 +133,8 @@ FIELDS = {f.name: f for f in (
     Field("accumulate", 47, 1, _GEMM, "add to the FP32 results that lie at result_line"),
     Field("interleave", 48, 2, _GEMM + _MOVE,
           "log2 of the bundles that the words are dealt over, a row of each in turn"),
+    Field("dealt", 50, 14, _GEMM,
+          "k words of each group that a channel's input slice holds, see below; 0: it has all"),
     Field("function", 52, 4, _ACTIVATE, "the activation function, see below"),
     Field("gated", 56, 1, _ACTIVATE, "multiply by the second source"),
     Field("causal", 57, 1, _SOFTMAX,
@@ -179,6 +184,7 @@ class Instruction:
     length: int = 0
     transpose: int = 0
     accumulate: int = 0
+    dealt: int = 0
     scaled: int = 0
     scale_line: int = 0
     scale_group: int = 0

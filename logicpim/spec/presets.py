@@ -12,7 +12,8 @@ from .errors import ConfigError
 PRESETS = {
     config.name: config for config in (
         Config(name="channel"),
-        Config(name="paper", channels=32),
+        Config(name="paper", channels=32, stack=True,
+               input_buffer_bytes=1 << 15, temp_buffer_bytes=1 << 15),
         Config(name="small",
                tile=Tile(tokens=2, rows=4, depth=4, groups=2),
                dram=Organisation(ranks=1, bank_groups=2, banks_per_group=4, rows=64, columns=8,
@@ -21,7 +22,8 @@ PRESETS = {
                host_burst=4),
     )
 }
-"""``channel``: one channel of the paper's point; ``paper``: 32 of them, one stack;
+"""``channel``: one channel of the paper's point, with the buffers of a stack; ``paper``: 32 of
+them under one operation controller, the buffers in slices;
 ``small``: a tile and DRAM small enough for Icarus, formal proofs and FPGAs."""
 
 _SECTIONS = {"tile": Tile, "dram": Organisation, "timing_overrides": None}

@@ -93,6 +93,8 @@ class Counters(wiring.Component):
                 m.d.comb += causes[Counter.STALL_CONTROL].eq(1)
 
         for counter, value in zip(Counter, self.values, strict=True):
+            if counter == Counter.STALL_BROADCAST and not self.config.stack:
+                continue
             if counter in ECC_COUNTERS:
                 if not self.config.ecc:
                     continue

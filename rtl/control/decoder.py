@@ -13,8 +13,9 @@ from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Format, Opcode, Status, 
 from .descriptor import ceil_shift, field, has_bytes, operation
 
 SIZE_BITS = 24
-WORDS, SOURCE, SCALES, RESULTS = range(4)
-"""Steps of the range checks: bundle words, source lines, lines of scales, result lines."""
+WORDS, SOURCE, SCALES, RESULTS, DEALT = range(5)
+"""Steps of the range checks: bundle words, source lines, lines of scales, result lines; behind the
+source lines, k words that the channels of a set hold."""
 COPIED = ("opcode", "tag", "weight_format", "input_format", "output_format", "buffer",
           "scaled", "scale_line", "scale_group", "accumulate", "transpose",
           "interleave",
@@ -38,6 +39,8 @@ class InstructionDecoder(wiring.Component):
     -------
     i : In, stream of 256-bit descriptors
     o : Out, stream of :func:`~logicpim.rtl.control.descriptor.operation`
+    channels : In, the set of channels of a descriptor, a bit each, valid with it; chosen : Out, of
+        the operation, valid with it (``config.stack``)
     """
 
     def __init__(self, config: Config):
@@ -45,6 +48,8 @@ class InstructionDecoder(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(unsigned(INSTRUCTION_BITS))),
             "o": Out(stream.Signature(operation(config))),
+            **({"channels": In(config.channels), "chosen": Out(config.channels)}
+               if config.stack else {}),
         })
 
     def _field_status(self, m: Module, descriptor: Signal) -> Signal:
@@ -82,6 +87,9 @@ class InstructionDecoder(wiring.Component):
         straight = has_bytes(field(descriptor, "weight_format")) | scaled
         with m.If(is_gemm & field(descriptor, "transpose")
                   & (straight if self.config.transposes else 1)):
+            m.d.comb += bad_format.eq(1)
+        dealt = field(descriptor, "dealt").any()
+        with m.If(is_gemm & dealt & (field(descriptor, "transpose") if self.config.stack else 1)):
             m.d.comb += bad_format.eq(1)
         with m.If(is_gemm & (grouped & ~scaled if self.config.has_bytes else grouped | scaled)):
             m.d.comb += bad_format.eq(1)
@@ -127,7 +135,8 @@ class InstructionDecoder(wiring.Component):
                 self._lines(op.n, op.output_format),
                 ceil_shift(length * tile.rows, tile.tokens))
 
-    def _range_status(self, m: Module, op, step, comparing, count, address, length) -> Signal:
+    def _range_status(self, m: Module, op, step, comparing, count, address, length,
+                      k_lines) -> Signal:
         """Whether the range of this step fits; while ``comparing``, its end is noted too."""
         config, org = self.config, self.config.dram
         is_gemm, is_function = op.opcode == Opcode.GEMM, self._is_function(op.opcode)
@@ -148,6 +157,9 @@ class InstructionDecoder(wiring.Component):
             m.d.comb += status.eq(Status.SOURCE_RANGE)
         with m.If(comparing & (step == SOURCE)):
             m.d.sync += [op.source_end.eq(source_end), op.second_end.eq(Mux(second, second_end, 0))]
+        if config.stack:
+            with m.If((step == DEALT) & (k_lines > count)):
+                m.d.comb += status.eq(Status.SOURCE_RANGE)
         if config.has_bytes:
             blocks = config.line_bytes // (4 * config.tile.rows)    # whose scales fill a line
             scales = op.scale_line + ceil_shift(count, blocks)
@@ -213,6 +225,30 @@ class InstructionDecoder(wiring.Component):
         grouped = op.scaled & op.scale_group.any()
         return Mux(grouped, quotient + rest.any(), 1), divide, ~grouped | (todo == 0)
 
+    def _chosen(self, m: Module, word, op, k_lines):
+        """Takes the set of channels with a descriptor; source lines of a group in a slice."""
+        if not self.config.stack:
+            return k_lines
+        self._many = many = Signal(range(self.config.channels + 1))
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += self.chosen.eq(self.channels)
+        m.d.sync += many.eq(sum(self.chosen))
+        with m.If((op.status == Status.OK) & ~self.chosen.any()):
+            m.d.comb += self.o.payload.status.eq(Status.BAD_CHANNELS)
+        return Mux(op.dealt, field(word, "dealt"), k_lines)
+
+    def _step_on(self, m: Module, op, step):
+        """To the step that follows, where that is not the next number."""
+        behind = SCALES if self.config.has_bytes else RESULTS
+        if self.config.stack:
+            with m.If(step == SOURCE):
+                m.d.sync += step.eq(Mux(op.dealt, DEALT, behind))
+            with m.Elif(step == DEALT):
+                m.d.sync += step.eq(behind)
+        elif not self.config.has_bytes:
+            with m.If(step == SOURCE):
+                m.d.sync += step.eq(RESULTS)
+
     def elaborate(self, platform):
         m = Module()
         word = Signal(INSTRUCTION_BITS)
@@ -222,7 +258,7 @@ class InstructionDecoder(wiring.Component):
         groups, n_blocks, k_words, k_lines, n_lines, moved = self._sizes(op, length)
 
         # A product for each step.
-        step = Signal(range(RESULTS + 1))
+        step = Signal(range(DEALT + 1 if self.config.stack else RESULTS + 1))
         left, right, product = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(2 * SIZE_BITS)
         count = Signal(2 * SIZE_BITS)
         m.d.comb += [
@@ -230,10 +266,11 @@ class InstructionDecoder(wiring.Component):
             count.eq(Mux((op.opcode == Opcode.GEMM) | self._is_function(op.opcode), product,
                          Mux(step == WORDS, length, moved))),
         ]
+        own_lines = self._chosen(m, word, op, k_lines)
         k_groups, divide, divided = self._scale_groups(m, op, k_words)
         comparing = Signal()
         range_status = self._range_status(m, op, step, comparing, count, field(word, "address"),
-                                          length)
+                                          length, k_lines)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -243,6 +280,9 @@ class InstructionDecoder(wiring.Component):
                     m.next = "FIELDS"
             with m.State("FIELDS"):
                 m.d.sync += [op[name].eq(field(word, name)) for name in COPIED]
+                if self.config.stack:
+                    m.d.sync += op.dealt.eq((field(word, "opcode") == Opcode.GEMM)
+                                            & field(word, "dealt").any())
                 m.d.sync += op.second_line.eq(Mux(field(word, "opcode") == Opcode.GEMM,
                                                   field(word, "scale_line"),
                                                   field(word, "second_line")))
@@ -254,9 +294,12 @@ class InstructionDecoder(wiring.Component):
             with m.State("SELECT"):
                 m.d.sync += [
                     left.eq(Mux((step == WORDS) | (step == SCALES), n_blocks, groups)),
-                    right.eq(self._pick(step, k_words, k_lines, k_groups, n_lines)),
-                    op.source_stride.eq(k_lines), op.result_stride.eq(n_lines),
+                    right.eq(self._pick(step, k_words, own_lines, k_groups, n_lines)),
+                    op.source_stride.eq(own_lines), op.result_stride.eq(n_lines),
                 ]
+                if self.config.stack:
+                    with m.If(step == DEALT):
+                        m.d.sync += [left.eq(self._many), right.eq(own_lines)]
                 m.d.comb += divide.eq(step == SCALES)
                 with m.If(~divide | divided):
                     m.next = "MULTIPLY"
@@ -266,9 +309,7 @@ class InstructionDecoder(wiring.Component):
             with m.State("COMPARE"):
                 m.d.comb += comparing.eq(1)
                 m.d.sync += [op.status.eq(range_status), step.eq(step + 1)]
-                if not self.config.has_bytes:
-                    with m.If(step == SOURCE):
-                        m.d.sync += step.eq(RESULTS)
+                self._step_on(m, op, step)
                 with m.If(step == WORDS):
                     m.d.sync += op.words.eq(count)
                 m.next = "SELECT"

@@ -22,7 +22,8 @@ def operation(config: Config) -> data.StructLayout:
     ``words`` is the number of bundle words (of one pass over the weights for a GEMM);
     ``source_stride`` and ``result_stride`` are the lines of one token group. Of the lines that
     are read and written, ``_end`` is the one past the last; of a second source (the scales of a
-    GEMM, the factors of an ACTIVATE), 0 where there is none.
+    GEMM, the factors of an ACTIVATE), 0 where there is none. The lines of ``dealt`` operands
+    (``config.stack``) are those of each slice.
     """
     word_bits = ceil_log2(config.dram.words)
     return data.StructLayout({
@@ -39,6 +40,7 @@ def operation(config: Config) -> data.StructLayout:
         "result_end": unsigned(24),
         "function": Function, "gated": unsigned(1), "causal": unsigned(1),
         "scale": unsigned(32), "length": unsigned(24),
+        **({"dealt": unsigned(1)} if config.stack else {}),
     })
 
 

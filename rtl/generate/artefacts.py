@@ -55,9 +55,9 @@ def artefacts(config: Config, prefix: str = "logicpim_",
         from logicpim.rtl.channel import Channel
         from logicpim.rtl.host.channel import AxiChannel
         from logicpim.rtl.tsv.lane_ends import DramLanes
-        top = partial(Channel, config)
+        top = partial(Channel, config.replace(stack=False))
         if config.host == "axi":
-            name, top = "axi_channel", partial(AxiChannel, config)
+            name, top = "axi_channel", partial(AxiChannel, config.replace(stack=False))
         if config.lane_repair:
             other_die = emit(config, partial(DramLanes, config), DRAM_LANES, prefix)
     renamed = {}

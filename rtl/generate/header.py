@@ -24,6 +24,17 @@ _ENUMS = {"OPCODE": Opcode, "FORMAT": Format, "BUFFER": Buffer, "FUNCTION": Func
           "DRAM": DramCommand}
 
 
+DEALT = (
+    "In a stack (`stack`) an instruction goes to a set of channels, each of which executes it on "
+    "its own DRAM and its own slices of the buffers. The operands of a GEMM with `dealt` = D lie "
+    "in the slices of all channels of the set, c0 < c1 < ...: k word *kw* of group *g* in channel "
+    "c(kw // D) at line `source_line` + *g* * D + *kw* mod D. There are KW k words, ceil(K / "
+    "granule elements), with weights of 8 bits 2 ceil(K / 2 granule elements), and ceil(KW / D) "
+    "must not be more than the channels of the set. Each of them must have `source_line` + groups "
+    "* D lines. So each channel holds an ordinary operand matrix of D words, and what ACTIVATE "
+    "leaves in the slices are dealt operands. With `transpose` operands cannot be dealt.",)
+
+
 def sizes(config: Config) -> dict[str, int]:
     """Sizes of a configuration by the name they have in C, without prefix."""
     org, timing, tile = config.dram, config.dram_timing, config.tile
@@ -77,6 +88,7 @@ def isa_manual() -> str:
     text += ["", "## Opcodes", ""]
     text += _table(("Opcode", "Code", "Bits that may be set"), (
         (o.name, f"`0x{o:02x}`", f"`0x{allowed_mask(o):064x}`") for o in Opcode))
+    text += ["", "## Dealt operands", "", *DEALT]
     for title, kind in (("Formats", Format), ("Buffers", Buffer),
                         ("Functions", Function), ("Host regions", Region)):
         text += ["", f"## {title}", "", *_table(("Name", "Code"), ((e.name, e) for e in kind))]

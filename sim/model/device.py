@@ -36,12 +36,17 @@ def _moved_lines(config: Config, length: int) -> int:
     return -(-length * config.tile.rows // config.tile.tokens)
 
 
-def check(config: Config, word: int) -> Status:
-    """What a channel says to a descriptor, before anything is read or written.
+def check(config: Config, word: int, channels: int = 1) -> Status:
+    """What a channel, or a stack, says to a descriptor, before anything is read or written.
 
     The checks are made in the order of :class:`~logicpim.spec.isa.Status`; the first that fails
-    is the answer.
+    is the answer. ``channels``: how many a stack is to give it to.
     """
+    status = _check(config, word, channels)
+    return Status.BAD_CHANNELS if status == Status.OK and not channels else status
+
+
+def _check(config: Config, word: int, channels: int) -> Status:
     insn = Instruction.decode(word)
     if insn.opcode not in config.opcodes:
         return Status.BAD_OPCODE
@@ -50,7 +55,7 @@ def check(config: Config, word: int) -> Status:
     if insn.opcode == Opcode.FENCE:
         return Status.OK
     if insn.opcode == Opcode.GEMM:
-        return _check_gemm(config, insn)
+        return _check_gemm(config, insn, channels)
     if insn.opcode in FUNCTION_OPCODES:
         return _check_function(config, insn)
     return _check_move(config, insn)
@@ -60,13 +65,14 @@ def _has_interleave(config: Config, insn: Instruction) -> bool:
     return 1 << insn.interleave <= config.dram.bundles
 
 
-def _check_gemm(config: Config, insn: Instruction) -> Status:
+def _check_gemm(config: Config, insn: Instruction, channels: int) -> Status:
     if (insn.weight_format not in config.weight_formats
             or insn.input_format not in config.input_formats
             or insn.output_format not in config.output_formats
             or insn.scaled and not config.has_bytes
             or insn.scale_group and not insn.scaled
             or insn.transpose and not _can_transpose(config, insn)
+            or insn.dealt and (insn.transpose or not config.stack)
             or insn.accumulate and insn.output_format != Format.FP32
             or not _has_interleave(config, insn)):
         return Status.BAD_FORMAT
@@ -76,6 +82,10 @@ def _check_gemm(config: Config, insn: Instruction) -> Status:
     if not layout.in_set(config, insn.address, words, insn.interleave):
         return Status.DRAM_RANGE
     operands = layout.operand_lines(config, insn.m, insn.k, insn.weight_format)
+    if insn.dealt:
+        operands = -(-insn.m // config.tile.tokens) * insn.dealt
+        if layout.operand_lines(config, 1, insn.k, insn.weight_format) > channels * insn.dealt:
+            return Status.SOURCE_RANGE
     scales = 0
     if insn.scaled:
         groups = layout.scale_groups(config, insn.k, insn.scale_group, insn.weight_format)

@@ -17,18 +17,24 @@ from logicpim.spec.presets import PRESETS
 SMALL = PRESETS["small"]
 
 
-def decode(config, words):
+def decode(config, words, sets=None):
     """Status, tag and derived sizes of each descriptor, as the gateware tells them."""
     dut, seen = InstructionDecoder(config), []
 
     async def bench(ctx):
-        for word in words:
+        for index, word in enumerate(words):
             ctx.set(dut.i.payload, word)
+            if sets:
+                ctx.set(dut.channels, sets[index])
             ctx.set(dut.i.valid, 1)
             await ctx.tick().until(dut.i.ready)
             ctx.set(dut.i.valid, 0)
+            if sets:
+                ctx.set(dut.channels, 0)
             ctx.set(dut.o.ready, 1)
             op, = await ctx.tick().sample(dut.o.payload).until(dut.o.valid)
+            if sets:
+                assert ctx.get(dut.chosen) == sets[index]
             ctx.set(dut.o.ready, 0)
             seen.append((Status(op.status), op.tag, op.words, op.source_stride, op.result_stride))
 
@@ -41,6 +47,7 @@ def decode(config, words):
 
 MIXED = SMALL.replace(formats=("fp16", "bf16", "int8"))
 WITHOUT = SMALL.replace(functions=False)
+STACK = MIXED.replace(stack=True, channels=4)
 # 0, 1.0, the least normal number, the greatest; subnormal, -0, infinity, NaN.
 SCALES = [0, 0x3F800000, 0x00800000, 0x7F7FFFFF] * 2 + [1, 1 << 31, 0x7F800000, 0xFF800001]
 
@@ -67,6 +74,7 @@ def random_instruction(rng: random.Random, config=SMALL) -> Instruction:
                            output_format=rng.choice([*config.output_formats, Format.BF16]),
                            scaled=int(rng.random() < 0.3), scale_line=rng.choice([0, 127, 900]),
                            accumulate=int(rng.random() < 0.3),
+                           dealt=rng.choice([0, 0, 0, 1, 2, 5, 16383]) if config.stack else 0,
                            transpose=int(rng.random() < 0.4),
                            scale_group=rng.choice([0, 0, 1, 2, 3, 7, 255]),
                            **common)
@@ -90,7 +98,10 @@ def random_function(rng: random.Random, opcode, config) -> Instruction:
                        result_line=rng.choice([0, rng.randrange(140)]), **own)
 
 
-@pytest.mark.parametrize("config", [SMALL, MIXED, WITHOUT], ids=["fp16", "mixed", "without"])
+@pytest.mark.parametrize("config", [
+    pytest.param(SMALL, id="fp16"), pytest.param(MIXED, id="mixed"),
+    pytest.param(WITHOUT, id="without"), pytest.param(STACK, id="stack"),
+    pytest.param(STACK.replace(formats=("fp16",)), id="stack of fp16", marks=pytest.mark.full)])
 def test_statuses_equal_the_reference(seed, config):
     rng = random.Random(seed)
     words = [random_instruction(rng, config).encode() for _ in range(600)]
@@ -99,11 +110,14 @@ def test_statuses_equal_the_reference(seed, config):
     words += [Instruction(Opcode.GEMM, m=1, n=1, k=1, **{f"{which}_format": Format.FP32}).encode()
               for which in ("weight", "input")]
     words += [Instruction(Opcode.GEMM, m=1, n=n, k=9, transpose=1).encode() for n in range(1, 16)]
-    seen = decode(config, words)
-    expected = [check(config, word) for word in words]
+    words += [Instruction(Opcode.GEMM, m=1, n=1, k=1, dealt=1).encode()]
+    sets = [rng.choice([0, *range(16)]) for _ in words] if config.stack else None
+    seen = decode(config, words, sets)
+    expected = [check(config, word, *([s.bit_count()] if sets else []))
+                for word, s in zip(words, sets or words, strict=True)]
     assert [s[0] for s in seen] == expected
     assert [s[1] for s in seen] == [word >> 16 & 0xffff for word in words]
-    every = {*Status} - {Status.DATA_ERROR}
+    every = {*Status} - {Status.DATA_ERROR} - ({Status.BAD_CHANNELS} if not config.stack else set())
     if not config.functions:
         every -= {Status.BAD_SCALE, Status.BAD_LENGTH}
     assert set(expected) == every, "the stimulus must reach each status"
@@ -122,6 +136,26 @@ def test_range_of_scales(seed):
     seen = [status for status, *_ in decode(MIXED, [word.encode() for word in words])]
     assert seen == [check(MIXED, word.encode()) for word in words]
     assert seen == [Status.OK, Status.SOURCE_RANGE] * 60
+
+
+def test_range_of_dealt_operands(seed):
+    """As many channels as hold all words, and one less; the last line they may start at, and the
+    next."""
+    rng, words, sets = random.Random(seed), [], []
+    for _ in range(30):
+        m, k, fmt = rng.randrange(1, 9), rng.randrange(1, 70), rng.choice(STACK.weight_formats)
+        lines, members = layout.operand_lines(STACK, 1, k, fmt), rng.randrange(1, 5)
+        dealt = -(-lines // members)
+        last = STACK.input_lines - -(-m // STACK.tile.tokens) * dealt
+        chosen = [sum(1 << c for c in rng.sample(range(4), -(-lines // dealt) - less))
+                  for less in (0, 1, 0)]
+        words += [Instruction(Opcode.GEMM, m=m, n=1, k=k, weight_format=fmt, dealt=dealt,
+                              source_line=last + beyond) for beyond in (0, 0, 1)]
+        sets += chosen
+    seen = [status for status, *_ in decode(STACK, [word.encode() for word in words], sets)]
+    assert seen == [check(STACK, w.encode(), s.bit_count())
+                    for w, s in zip(words, sets, strict=True)]
+    assert seen == [Status.OK, Status.SOURCE_RANGE, Status.SOURCE_RANGE] * 30
 
 
 @pytest.mark.parametrize("config", [SMALL, PRESETS["channel"]], ids=lambda c: c.name)

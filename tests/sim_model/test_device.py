@@ -217,7 +217,28 @@ def test_each_buffer_has_its_size(buffer, line, opcode, status):
 
 
 def test_every_status_is_tested():
-    assert {status for status, _ in REFUSED} == set(Status) - {Status.OK, Status.DATA_ERROR}
+    of_a_channel = set(Status) - {Status.OK, Status.DATA_ERROR, Status.BAD_CHANNELS}
+    assert {status for status, _ in REFUSED} == of_a_channel
+
+
+STACK = SMALL.replace(stack=True, channels=4, formats=("fp16", "int8"))
+
+
+@pytest.mark.parametrize("channels, status, insn", [
+    (0, Status.BAD_CHANNELS, Instruction(Opcode.FENCE)), (0, Status.BAD_CHANNELS, gemm_insn()),
+    (0, Status.BAD_OPCODE, Instruction(0)), (1, Status.OK, gemm_insn(k=24)),
+    (0, Status.SOURCE_RANGE, gemm_insn(k=24, dealt=1)),
+    (2, Status.SOURCE_RANGE, gemm_insn(k=24, dealt=1)), (3, Status.OK, gemm_insn(k=24, dealt=1)),
+    (2, Status.OK, gemm_insn(k=24, dealt=2)),
+    (4, Status.BAD_FORMAT, gemm_insn(dealt=1, transpose=1)),
+    (3, Status.SOURCE_RANGE, gemm_insn(k=17, dealt=1, weight_format=Format.INT8)),
+    (4, Status.OK, gemm_insn(k=17, dealt=1, weight_format=Format.INT8)),
+    (2, Status.OK, gemm_insn(m=4, k=24, dealt=2, source_line=LINES - 4)),
+    (2, Status.SOURCE_RANGE, gemm_insn(m=4, k=24, dealt=2, source_line=LINES - 3)),
+])
+def test_what_a_stack_says(channels, status, insn):
+    assert check(STACK, insn.encode(), channels) == status
+    assert insn.dealt == 0 or check(SMALL, insn.encode()) == Status.BAD_FORMAT
 
 
 @pytest.mark.parametrize("opcode", Opcode)
