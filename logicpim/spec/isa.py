@@ -110,6 +110,10 @@ class Field:
     def mask(self) -> int:
         return ((1 << self.width) - 1) << self.lsb
 
+    def of(self, word: int) -> int:
+        """Its value in a descriptor."""
+        return word >> self.lsb & (1 << self.width) - 1
+
 
 _ALL = tuple(Opcode)
 _GEMM = (Opcode.GEMM,)
@@ -211,7 +215,7 @@ class Instruction:
         """Field values of a descriptor; values outside an enumeration stay plain integers."""
         values = {}
         for f in FIELDS.values():
-            value = word >> f.lsb & (1 << f.width) - 1
+            value = f.of(word)
             if values.get("opcode") in set(Opcode) and values["opcode"] not in f.opcodes:
                 continue
             kind = {"opcode": Opcode, "buffer": Buffer, "function": Function}.get(

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The protocol checker: judges a recorded command trace, knows nothing of what issued it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -13,8 +15,16 @@ from .trace import TRACE_DTYPE, Record
 
 _OPENS = (DramCommand.ACT, DramCommand.ALL_ACT, DramCommand.PART_ACT)
 _CLOSES = (DramCommand.PRE, DramCommand.ALL_PRE)
-_BUNDLE = [c for c in DramCommand if c.is_bundle]
-_KNOWN = [c for c in DramCommand if c is not DramCommand.NOP]
+_BUNDLE = tuple(c for c in DramCommand if c.is_bundle)
+_KNOWN = tuple(c for c in DramCommand if c is not DramCommand.NOP)
+
+
+@cache
+def _table(codes: Iterable[DramCommand], bundle: bool | None = None) -> np.ndarray:
+    """Whether a code (uint8) is one of these commands, of bundles or of single banks if asked."""
+    table = np.zeros(256, bool)
+    table[[c for c in codes if bundle is None or c.is_bundle == bundle]] = True
+    return table
 
 
 @dataclass(frozen=True)
@@ -63,12 +73,13 @@ class _Commands:
         self.rank = trace["rank"].astype(np.int64)
         self.group = trace["bank_group"].astype(np.int64)
         bank = trace["bank"].astype(np.int64)
-        self.is_bundle = np.isin(self.command, _BUNDLE)
+        self.is_bundle = _table(_BUNDLE)[self.command]
         bundle, self.lane = org.lane_of(self.rank, self.group, bank)
         self.bundle = np.where(self.is_bundle, bank, bundle)
         self.rank_group = self.rank * org.bank_groups + self.group
         self.bank = self.rank_group * org.banks_per_group + bank
         self.channel = np.zeros(len(trace), np.int64)
+        self._found: dict[tuple, np.ndarray] = {}
 
     @classmethod
     def spread(cls, trace: np.ndarray, config: Config, fresh: np.ndarray) -> "_Commands":
@@ -87,10 +98,12 @@ class _Commands:
         order = np.argsort(single["clock"], kind="stable")
         return cls(single[order], config, fresh[at][order])
 
-    def where(self, codes, bundle: bool | None = None) -> np.ndarray:
+    def where(self, codes: tuple[DramCommand, ...], bundle: bool | None = None) -> np.ndarray:
         """Positions of these commands, of bundles or of single banks alone if asked."""
-        codes = [c for c in codes if bundle is None or c.is_bundle == bundle]
-        return np.flatnonzero(np.isin(self.command, codes))
+        key = codes, bundle
+        if key not in self._found:  # asked again by other constraints
+            self._found[key] = np.flatnonzero(_table(*key)[self.command])
+        return self._found[key]
 
 
 class TraceChecker:
@@ -192,14 +205,13 @@ class TraceChecker:
     def _addressed(self, new: np.ndarray) -> np.ndarray:
         """The commands that address something that is there; the others are reported."""
         org, code = self.config.dram, new["command"]
-        known = np.isin(code, _KNOWN)
-        bundle = np.isin(code, _BUNDLE)
+        known, bundle = _table(_KNOWN)[code], _table(_BUNDLE)[code]
         banked = ~bundle & (code != DramCommand.REFAB)
         fits = (new["rank"] < org.ranks) & np.where(
             bundle, new["bank"] // org.bundles_per_rank == new["rank"],
             ~banked | (new["bank_group"] < org.bank_groups) & (new["bank"] < org.banks_per_group))
         fits &= (code != DramCommand.PART_ACT) | (new["bank_group"] < org.parts)
-        fits &= ~np.isin(code, _OPENS) | (new["row"] < org.rows)
+        fits &= ~_table(_OPENS)[code] | (new["row"] < org.rows)
         fits &= (code < DramCommand.RD) | (new["column"] < org.columns)
         self._report_each("unknown command", RULES["unknown command"], new, np.flatnonzero(~known))
         self._report_each("address", RULES["address"], new, np.flatnonzero(known & ~fits))

@@ -15,7 +15,7 @@ from logicpim.sim.dram.trace import TRACE_DTYPE
 from logicpim.spec.config import Config
 from logicpim.spec.device import Counter, Device, LaneRegister, Region
 from logicpim.spec.errors import CapacityError, LogicPimError
-from logicpim.spec.isa import INSTRUCTION_BITS, Buffer, Completion, Instruction, Status
+from logicpim.spec.isa import FIELDS, INSTRUCTION_BITS, Buffer, Completion, Instruction, Status
 
 from .binding import NO_PAUSES, ChannelModel, Job, Outcome, Pauses, Requests
 from .build import model_library
@@ -251,7 +251,7 @@ class VerilatorDevice(Device):
                 raise DeviceFault(f"DRAM protocol violated: {found[0]} ({len(found)} violations)")
 
     def _completions(self, channel: int, words: list[int], job: Job) -> list[Completion]:
-        tags = [Instruction.decode(word).tag for word in words]
+        tags = [FIELDS["tag"].of(word) for word in words]
         if job.tags.tolist() != tags:
             raise DeviceFault(f"channel {channel}: completions with tags {job.tags.tolist()} "
                               f"for instructions with tags {tags}")
