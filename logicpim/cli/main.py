@@ -10,7 +10,7 @@ from .. import __version__
 from ..spec.errors import LogicPimError
 from .io import Parser, listing
 
-COMMANDS = ("generate", "run", "inspect", "bench", "check-trace", "area", "timing")
+COMMANDS = ("generate", "run", "inspect", "bench", "calibrate", "check-trace", "area", "timing")
 
 EPILOG = """\
 examples
