@@ -3,12 +3,13 @@
 
 import abc
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from .config import Config
-from .isa import Buffer, Completion, Instruction
+from .errors import LogicPimError
+from .isa import INSTRUCTION_BITS, Buffer, Completion, Instruction
 
 
 class Region(enum.IntEnum):
@@ -98,6 +99,14 @@ class LaneRegister(enum.IntEnum):
     GROUPS = 128
 
 
+def descriptors(program: Sequence[Instruction | int]) -> list[int]:
+    """The 256-bit descriptors of a program. Raises LogicPimError for a raw one that is none."""
+    words = [insn.encode() if isinstance(insn, Instruction) else int(insn) for insn in program]
+    if any(not 0 <= word < 1 << INSTRUCTION_BITS for word in words):
+        raise LogicPimError(f"a raw instruction is not a number of {INSTRUCTION_BITS} bits")
+    return words
+
+
 class Device(abc.ABC):
     """Channels of Logic-PIM with their DRAM.
 
@@ -128,17 +137,44 @@ class Device(abc.ABC):
     def read_buffer(self, channel: int, buffer: Buffer, line: int, size: int) -> np.ndarray:
         """Read ``size`` bytes (whole granules) from the start of ``line`` by the host port."""
 
+    def write_buffers(self, buffer: Buffer, line: int, data: Mapping[int, np.ndarray]) -> None:
+        """:meth:`write_buffer` for each of some channels, at the same time."""
+        for channel, each in data.items():
+            self.write_buffer(channel, buffer, line, each)
+
+    def read_buffers(self, buffer: Buffer, line: int, sizes: Mapping[int, int]
+                     ) -> dict[int, np.ndarray]:
+        """:meth:`read_buffer` for each of some channels, at the same time."""
+        return {c: self.read_buffer(c, buffer, line, size) for c, size in sizes.items()}
+
     @abc.abstractmethod
     def execute(self, programs: Mapping[int, Sequence[Instruction | int]]
                 ) -> dict[int, list[Completion]]:
         """Run one program per channel, all channels in parallel, until the last completion.
 
-        An ``int`` is a raw 256-bit descriptor. Completions come in program order.
+        An ``int`` is a raw 256-bit descriptor. Completions come in program order. On a stack the
+        programs share one queue, an instruction of each in turn.
         """
+
+    def execute_stack(self, program: Sequence[tuple[Instruction | int, Collection[int]]]
+                      ) -> list[Completion]:
+        """Run one program on a stack: each instruction on all channels of its set.
+
+        A channel of the set works on its own DRAM and its own slices of the buffers, but for
+        operands that are ``dealt`` over the slices of the set. Results are those of one instruction
+        after the other; each has one completion, when all its channels have ended it, in program
+        order. Raises LogicPimError unless ``config.stack``, and for a channel that does not exist.
+        """
+        raise LogicPimError(f"{self.config.name} is no stack, whose channels share a program: "
+                            f"stack=true")
 
     @abc.abstractmethod
     def counters(self, channel: int) -> dict[str, int]:
         """Values by lower-case :class:`Counter` name since the last clear; empty if untimed."""
+
+    def all_counters(self, channels: Collection[int]) -> dict[int, dict[str, int]]:
+        """:meth:`counters` of each of some channels, at the same time."""
+        return {channel: self.counters(channel) for channel in channels}
 
     @abc.abstractmethod
     def clear_counters(self) -> None:
@@ -146,6 +182,19 @@ class Device(abc.ABC):
 
     def close(self) -> None:
         """Release what the backend holds; further calls are errors."""
+
+    def _require_channel(self, channel: int) -> None:
+        """Raise LogicPimError for a channel that does not exist."""
+        if not 0 <= channel < self.config.channels:
+            raise LogicPimError(f"channel {channel} does not exist: {self.config.name} has "
+                                f"{self.config.channels}, counted from 0")
+
+    def _stack_program(self, program) -> tuple[list[int], list[set[int]]]:
+        """The descriptors of a stack's program and their sets of channels, all of which exist."""
+        sets = [{int(channel) for channel in channels} for _, channels in program]
+        for channel in set().union(*sets):
+            self._require_channel(channel)
+        return descriptors([insn for insn, _ in program]), sets
 
     def __enter__(self):
         return self

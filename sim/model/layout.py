@@ -9,10 +9,15 @@ E = ``config.granule_elements`` 16-bit elements make a granule. Everything is li
   (:func:`word_addresses`).
 * **Operands** X[M, K] in a buffer: line ``g * ceil(K / E) + kw`` holds in granule ``t`` the
   elements ``kw * E ..`` of token ``g * tokens + t``.
+* **Dealt operands** lie in the slices of several channels of a stack: of each group the first
+  ``dealt`` lines in the first channel, the next in the second; a channel's follow each other, group
+  by group.
 * **8-bit weights** have 2 E elements in a granule, so E above is 2 E for them; operand lines stay
   as they are, but for a K padded to whole words: a group has ``2 * ceil(K / 2E)`` lines.
 * **Results** Y[M, N] in a buffer: like operands, with N for K; FP32 results take two elements each.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -46,6 +51,23 @@ def operand_granules(config: Config, k: int, weights: Format = Format.FP16) -> i
 def operand_lines(config: Config, m: int, k: int, weights: Format = Format.FP16) -> int:
     """Buffer lines of operands [m, k] for weights of a format."""
     return -(-m // config.tile.tokens) * operand_granules(config, k, weights)
+
+
+def deal(config: Config, lines: np.ndarray, words: int, dealt: int, channels: int) -> np.ndarray:
+    """Operand lines (bytes, ``words`` lines a group) dealt over so many channels of a stack.
+
+    Returns uint8 [channels, groups * dealt, line bytes], padding zero.
+    """
+    lines = lines.reshape(-1, words, config.line_bytes)
+    padded = np.pad(lines, ((0, 0), (0, channels * dealt - words), (0, 0)))
+    split = padded.reshape(len(lines), channels, dealt, config.line_bytes).transpose(1, 0, 2, 3)
+    return np.ascontiguousarray(split).reshape(channels, -1, config.line_bytes)
+
+
+def gather(config: Config, slices: Sequence[np.ndarray], words: int, dealt: int) -> np.ndarray:
+    """The inverse of :func:`deal`: bytes of operand lines from those of each channel's."""
+    held = [part.reshape(-1, dealt, config.line_bytes) for part in slices]
+    return np.concatenate(held, axis=1)[:, :words].reshape(-1)
 
 
 def word_addresses(config: Config, address: int, words: int, interleave: int = 0) -> np.ndarray:

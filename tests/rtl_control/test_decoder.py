@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 
 from logicpim.rtl.control.decoder import InstructionDecoder
 from logicpim.sim.model import layout
-from logicpim.sim.model.device import check
+from logicpim.sim.model.check import check
 from logicpim.spec.config import Tile
 from logicpim.spec.functions import Function
 from logicpim.spec.isa import FUNCTION_OPCODES, Buffer, Format, Instruction, Opcode, Status

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from logicpim.sim.model import layout
-from logicpim.sim.model.device import ReferenceDevice, check
+from logicpim.sim.model.check import check
+from logicpim.sim.model.device import ReferenceDevice
 from logicpim.sim.model.gemm import gemm
 from logicpim.spec.errors import CapacityError, LogicPimError
 from logicpim.spec.functions import Function
