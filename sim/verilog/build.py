@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The generated Verilog and the C++ harness as one shared library, built once and kept."""
+"""The generated Verilog and the C++ harness as one shared library, built once and kept.
+
+A stack's channels are equal: the module that is there once for each is compiled once, as a library
+of its own that Verilator's wrapper links into the rest.
+"""
 
 import fcntl
 import hashlib
@@ -7,12 +11,14 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -25,17 +31,17 @@ from logicpim.spec.errors import ToolError
 
 from .lanes import FaultyLanes
 
-HARNESS = ("harness.cpp", "dram.h")
-LIBRARY = "channel.so"
+HARNESS = ("harness.cpp", "channel.h", "dram.h")
+LIBRARY, PORTS = "model.so", "ports.h"
 
 _VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing",
-             "--top-module", "channel", "--prefix", "Vchannel", "--Mdir", "model",
              "--output-split", "20000", "--output-split-cfuncs", "1000", "-Wno-fatal",
              "-fno-dfg")  # it makes equal instances differ, and each then has code of its own
-_RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+TOP = {False: "channel", True: "stack"}  # by whether it is a stack
+_RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_dpi.cpp")
 _FAST, _SLOW = ("-O2", "-march=native"), ("-O0",)
 _CXX = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w", "-I.",
-        "-Imodel")
+        "-Imodel", "-Icore")
 
 
 def cache_folder() -> Path:
@@ -67,13 +73,13 @@ def compiler() -> list[str]:
 
 
 def model_library(config: Config, top=None, note=None) -> Path:
-    """The shared library of a configuration's channel, built if it is not there.
+    """The shared library of a configuration's channel or stack, built if it is not there.
 
     Parameters
     ----------
     config : Config
     top : callable, optional
-        Makes the component in place of the real channel; then nothing is looked up.
+        Makes the component in place of the real one; then nothing is looked up.
     note : callable, optional
         Told in a line of text what takes long; stderr by default.
     """
@@ -81,14 +87,14 @@ def model_library(config: Config, top=None, note=None) -> Path:
     verilog = _verilog(config, top)
     key = _hash(*(path.read_bytes() for path in sorted(verilog.iterdir())
                   if path.suffix in (".v", ".h", ".vlt")),
-                *(_source(name) for name in HARNESS), *compiler(), *_VERILATE, *_FAST, *_SLOW,
-                *_CXX, importlib.metadata.version("verilator"), _cpu())
+                *(_source(name) for name in HARNESS), _ports(config), *compiler(), *_VERILATE,
+                *_FAST, *_SLOW, *_CXX, importlib.metadata.version("verilator"), _cpu())
     folder = cache_folder() / "verilator" / key
     with _lock(folder):
         if not (folder / LIBRARY).exists():
             start = time.monotonic()
             note(f"building the simulator of {config.name!r} with Verilator, once")
-            _build(verilog, folder)
+            _build(config, verilog, folder)
             note(f"built in {time.monotonic() - start:.0f} s")
     return folder / LIBRARY
 
@@ -142,7 +148,15 @@ def _lock(folder: Path):
                         f"you may write to") from None
 
 
-def _build(verilog: Path, folder: Path) -> None:
+def _ports(config: Config) -> str:
+    """What ``channel.h`` has to know: the model, the prefix of each channel's ports."""
+    prefixes = [f"ch{i:02}_" for i in range(config.channels)] if config.stack else [""]
+    channels = " ".join(f"X({i}, {prefix})" for i, prefix in enumerate(prefixes))
+    return (f'#include "Vtop.h"\nusing Model = Vtop;\n#define IS_STACK {int(config.stack)}\n'
+            f"#define FIRST_PREFIX {prefixes[0]}\n#define CHANNELS(X) {channels}\n")
+
+
+def _build(config: Config, verilog: Path, folder: Path) -> None:
     """Compile in a folder beside, which takes its name when it is whole."""
     environment = verilator_environment()
     root = Path(environment["VERILATOR_ROOT"])
@@ -152,8 +166,10 @@ def _build(verilog: Path, folder: Path) -> None:
             shutil.copy(path, work)
         for name in HARNESS:
             (work / name).write_bytes(_source(name))
-        _run([str(root / "bin" / "verilator_bin"), *_VERILATE, WAIVER, "-f", FILE_LIST],
-             work, environment)
+        (work / PORTS).write_text(_ports(config))
+        for arguments in _verilations(config, work):
+            _run([str(root / "bin" / "verilator_bin"), *_VERILATE, WAIVER, *arguments], work,
+                 environment)
         cxx = compiler()
         include = [*_CXX, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
         units = _units(work, [root / "include" / name for name in _RUNTIME])
@@ -174,23 +190,42 @@ def _build(verilog: Path, folder: Path) -> None:
         os.rename(new, folder)
 
 
+def _verilations(config: Config, work: Path) -> list[list[str]]:
+    """Arguments of each call of Verilator: the core of a stack's channels, then the top."""
+    top = ["--top-module", TOP[config.stack], "--prefix", "Vtop", "--Mdir", "model"]
+    if not config.stack:
+        return [[*top, "-f", FILE_LIST]]
+    sources = (work / FILE_LIST).read_text().split()
+    text = (work / f"{TOP[True]}.v").read_text()
+    found = Counter(re.findall(r"^  (\w+) \w+ \($", text, re.MULTILINE))
+    equal = [name for name, count in found.items() if count == config.channels]
+    core = max(equal, key=lambda name: (work / f"{name}.v").stat().st_size)
+    others = [name for name in sources if name != f"{core}.v"]
+    return [["--lib-create", core, "--top-module", core, "--prefix", "Vcore", "--Mdir", "core",
+             *(name for name in sources if name != f"{TOP[True]}.v")],
+            [*top, f"core/{core}.sv", *others]]
+
+
 def _units(work: Path, runtime: list[Path]) -> list[tuple[str, tuple[str, ...]]]:
     """Verilator's many files as a few translation units, whose headers are then read once."""
-    sources = sorted((work / "model").glob("*.cpp"), key=lambda path: -path.stat().st_size)
-    slow = [path for path in sources if "__Slow" in path.name or "__Syms" in path.name]
-    fast = [path for path in sources if path not in slow]
-    units = []
-    for name, flags, files in (("fast", _FAST, fast), ("slow", _SLOW, slow + runtime)):
-        bins = [[0, []] for _ in range(max(2, _cores()))]
-        for path in files:
-            least = min(bins, key=lambda entry: entry[0])
-            least[0] += path.stat().st_size
-            least[1].append(path)
-        for number, (_, paths) in enumerate(bins):
-            units.append((f"{name}{number}", flags))
-            (work / f"{name}{number}.cpp").write_text(
-                "".join(f'#include "{path}"\n' for path in paths))
-    return [("harness", _FAST), *units]
+    units = [("harness", _FAST)]
+    for folder in ("model", "core"):
+        sources = sorted((work / folder).glob("*.cpp"), key=lambda path: -path.stat().st_size)
+        slow = [path for path in sources if "__Slow" in path.name or "__Syms" in path.name]
+        fast = [path for path in sources if path not in slow]
+        for name, flags, files in (("fast", _FAST, fast), ("slow", _SLOW, slow + runtime)):
+            bins = [[0, []] for _ in range(max(2, _cores()))]
+            for path in files:
+                least = min(bins, key=lambda entry: entry[0])
+                least[0] += path.stat().st_size
+                least[1].append(path)
+            for number, (_, paths) in enumerate(bins):
+                if paths:
+                    units.append((f"{folder}_{name}{number}", flags))
+                    (work / f"{units[-1][0]}.cpp").write_text(
+                        "".join(f'#include "{path}"\n' for path in paths))
+        runtime = []
+    return units
 
 
 def _cores() -> int:

@@ -199,7 +199,7 @@ def test_a_violation_is_told(monkeypatch):
     device = VerilatorDevice(SMALL)
     slow = SMALL.replace(timing_overrides={"nRCDRD": 40})
     from logicpim.sim.dram.checker import TraceChecker
-    device._checkers[0] = TraceChecker(slow, 0)
+    device._models._checkers[0] = TraceChecker(slow, 0)
     with device, pytest.raises(DeviceFault, match="protocol violated.*nRCDRD"):
         device.execute({0: [Instruction(Opcode.GEMM, m=1, n=4, k=8)]})
 

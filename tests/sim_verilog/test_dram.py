@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from logicpim.sim.dram.model import DramModel, Slot
-from logicpim.sim.verilog.binding import ChannelModel, Job, Outcome
+from logicpim.sim.verilog.binding import Job, Model, Outcome
 from logicpim.sim.verilog.build import model_library
 from logicpim.spec.dram import DramCommand as C
 
@@ -17,8 +17,8 @@ def library(puppet_config, puppet_top):
 
 @pytest.fixture
 def model(library, puppet_config, seed):
-    model = ChannelModel(library, puppet_config, seed)
-    model.memory[:] = np.random.default_rng(seed).integers(0, 256, model.memory.size)
+    model = Model(library, puppet_config, seed)
+    model.memories[0][:] = np.random.default_rng(seed).integers(0, 256, model.memories[0].size)
     yield model
     model.close()
 
@@ -95,7 +95,7 @@ def script(config, random, clocks):
 
 def test_equals_the_model_in_python(model, puppet_config, pull, seed):
     config = puppet_config
-    twin = DramModel(config, model.memory.copy(), seed)
+    twin = DramModel(config, model.memories[0].copy(), seed)
     score = script(config, np.random.default_rng(seed), 3000)
     names = ("command", "rank", "bank_group", "bank")
     words, known = [], []
@@ -117,11 +117,11 @@ def test_equals_the_model_in_python(model, puppet_config, pull, seed):
             data += 1
             assert seen[i] == reads[i][not whole] & 255, i
     assert data > 100
-    trace = model.take_trace()
+    trace = model.take_trace(0)
     want = twin.trace[np.argsort(twin.trace["clock"], kind="stable")]
     assert len(trace) == len(want) > 1000 and (trace == want).all()
-    assert (model.memory == twin.memory).all()
-    assert model.state.faults == len(twin.faults) > 0
+    assert (model.memories[0] == twin.memory).all()
+    assert model.state(0).faults == len(twin.faults) > 0
 
 
 def test_garbage_changes(model, puppet_config, pull):
@@ -154,7 +154,7 @@ ACT, ALL = {"command": C.ACT, "bank": 1, "row": 5}, {"command": C.ALL_ACT, "row"
 def test_faults(model, puppet_config, pull, clocks, fault):
     play(model, puppet_config, [pull(**values) for values in clocks])
     model.idle(20)
-    state = model.state
+    state = model.state(0)
     assert state.faults and fault in state.first_fault.decode()
 
 
@@ -162,4 +162,4 @@ def test_no_fault(model, puppet_config, pull):
     play(model, puppet_config, [pull(row0=ALL, path=1)] + [pull(path=1)] * 3
          + [pull(column0={"command": C.ALL_RD}, path=1)] + [pull(path=1)] * 20
          + [pull(row0={"command": C.ALL_PRE}), pull(row1=ACT, row0={"command": C.REFAB})])
-    assert model.state.faults == 0 and model.state.last_command.row == 5
+    assert model.state(0).faults == 0 and model.state(0).last_command.row == 5
