@@ -123,7 +123,7 @@ def run(args) -> dict:
     group = scale_group_of(args, config)
     scales = 0 if group is None else layout.scale_groups(
         config, args.k, scale_words(config, group, weights), weights)
-    check_reduction(config, args.k, weights, scales)
+    check_reduction(config, args.k, weights, scales, config.stack and not args.transpose)
     if args.transpose and (weights in BYTE_FORMATS or not config.transposes):
         raise LogicPimError("--transpose is for weights of 16 bits and for tiles with as many rows "
                             "as they are deep and two groups of accumulators or more")

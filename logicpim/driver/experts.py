@@ -18,7 +18,7 @@ from ..spec.device import Device
 from ..spec.errors import CapacityError, ModelError
 from ..spec.functions import Function
 from ..spec.isa import Format
-from .ffn import Ffn, FfnJob, FfnKernels
+from .ffn import Ffn, FfnJob, FfnKernels, operand_unit
 from .kernel import Job, Kernels
 from .memory import Matrix, Memory, load, load_quantised
 from .stats import Stats
@@ -35,10 +35,12 @@ def place_experts(config: Config, model: ModelConfig, bundles: int = 1,
     try:
         for layer, expert in product(model.expert_layers, range(model.experts)):
             space = expert * bundles % config.dram.bundles
+            *before, after = model.expert.matrices
+            units = dict.fromkeys(before, operand_unit(config, weights)) | {after: 0}
             placed[layer, expert] = {
                 name: memory.place(*matrix_shape(model.expert, model.hidden_size, name), space,
-                                   bundles=bundles, fmt=weights)
-                for name in model.expert.matrices}
+                                   bundles=bundles, fmt=weights, unit=unit)
+                for name, unit in units.items()}
     except CapacityError as error:
         raise CapacityError(f"the experts do not fit the DRAM of {config.name}: {error}") from None
     return placed
@@ -50,7 +52,8 @@ class ExpertRunner:
     For each layer it groups the tokens by expert. Gated FP16 experts without biases, of a function
     that the activation module has, run on the device as a whole: W1, W3, activation and W2 of all
     chosen experts are one program. With several channels, whose W2 are dealt by rows so that no
-    bit depends on their number, the host passes the activations on between two programs. Other
+    bit depends on their number, the host passes the activations on between two programs, unless
+    they are a stack, where each has those of the others. Other
     experts have biases and activation in numpy float32 between W1, W3 and W2. Operands are
     rounded to FP16, results come back as FP32.
 
@@ -154,7 +157,7 @@ class ExpertRunner:
         stats = self.stats[self.phase, "ffn"]
         ffns = [FfnJob(job.x_bits, Ffn(*job.matrices, (w,)))
                 for job, w in zip(jobs, down, strict=True)]
-        if self.device.config.channels == 1:
+        if self.device.config.channels == 1 or self.device.config.stack:
             return dict(zip(chosen, self._ffn.run(ffns, stats), strict=True))
         inner = self._ffn.inner(ffns, stats)
         ys = self._kernels.run([Job(h, (w,)) for h, w in zip(inner, down, strict=True)],

@@ -13,7 +13,7 @@ from ..spec.device import Device
 from ..spec.errors import CapacityError
 from ..spec.functions import Function
 from ..spec.isa import FIELDS, Buffer, Format, Instruction, Opcode
-from .kernel import Kernels
+from .kernel import Deal, Kernels
 from .memory import Matrix, Memory, load
 from .stats import Stats
 
@@ -28,7 +28,8 @@ class Ffn:
 
     Rows of gate and up are dealt over the channels. ``down`` has the columns that belong to a
     channel's rows, a matrix for each, so that nothing passes from channel to channel until the end.
-    All have weights of one format.
+    In a stack it is one matrix, its rows dealt too, and each channel has what goes into whole words
+    of it, which it shares. All have weights of one format.
     """
 
     gate: Matrix
@@ -39,15 +40,26 @@ class Ffn:
 def place(memory: Memory, hidden: int, inner: int, space: int, bundles: int = 1,
           fmt: Format = Format.FP16) -> Ffn:
     """Room for a network. Raises CapacityError if there is none."""
-    gate, up = (memory.place(inner, hidden, space, bundles, fmt) for _ in range(2))
+    unit = operand_unit(memory.config, fmt)
+    gate, up = (memory.place(inner, hidden, space, bundles, fmt, unit) for _ in range(2))
+    if memory.config.stack:
+        return Ffn(gate, up, (memory.place(hidden, inner, space, bundles, fmt),))
     return Ffn(gate, up, tuple(memory.place_in(piece.channel, hidden, piece.rows, space, bundles,
                                                fmt) for piece in gate.pieces))
+
+
+def operand_unit(config: Config, fmt: Format) -> int:
+    """Rows of gate and up that come together, as :meth:`Memory.place` wants it: in a stack those
+    that make a word of operands of down."""
+    return config.stack * config.granule_bytes // layout.element_dtype(fmt).itemsize
 
 
 def load_ffn(device: Device, ffn: Ffn, gate: np.ndarray, up: np.ndarray, down: np.ndarray) -> None:
     """Put the patterns of the matrices in place, by the back door."""
     load(device, ffn.gate, gate)
     load(device, ffn.up, up)
+    if ffn.gate.spread:
+        return load(device, ffn.down[0], down)
     for piece, part in zip(ffn.gate.pieces, ffn.down, strict=True):
         rows = slice(piece.first_row, piece.first_row + piece.rows)
         load(device, part, np.ascontiguousarray(down[:, rows]))
@@ -72,6 +84,49 @@ class _Unit:
     x_lines: int
     input_lines: int
     temp_lines: int
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How a network lies in the buffers of a channel, or in the slices of a stack.
+
+    Attributes
+    ----------
+    x, h : Deal
+        Operands of gate and up, and of down.
+    inner : int
+        Rows of gate.
+    sets : tuple of tuple of int
+        The channels of each program.
+    """
+
+    x: Deal
+    h: Deal
+    inner: int
+    sets: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, config: Config, ffn: Ffn, index: int = 0) -> "_Shape":
+        """That of a channel, or of the stack."""
+        gate, inner = ffn.gate, ffn.gate.pieces[index].rows
+        words, mine = (layout.operand_granules(config, k, gate.format) for k in (gate.k, inner))
+        if not gate.spread:
+            return cls(Deal(words), Deal(mine), inner, tuple((p.channel,) for p in gate.pieces))
+        x = Deal.over(config, words, max(len(gate.pieces), len(ffn.down[0].pieces)))
+        every = layout.operand_granules(config, gate.n, gate.format)
+        return cls(x, Deal(every, mine, x.channels), inner, (x.channels,))
+
+
+def _results(ffn: Ffn, index: int, down: bool) -> Iterator[tuple[int, slice, int]]:
+    """(channel, columns of y or h, how many it has made) of what a program leaves."""
+    mine = ffn.gate.pieces[index]
+    if down and not ffn.gate.spread:
+        yield mine.channel, slice(0, ffn.down[0].n), ffn.down[0].n
+        return
+    pieces = [mine] if not ffn.gate.spread else (ffn.down[0] if down else ffn.gate).pieces
+    for piece in pieces:
+        columns = slice(piece.first_row, piece.first_row + piece.rows)
+        yield piece.channel, columns, pieces[0].rows
 
 
 def blocks(config: Config, inner: int, k: int, m: int) -> list[tuple[int, int]]:
@@ -117,9 +172,10 @@ class FfnKernels:
         """float32 [M, hidden] for each job; the channels' contributions are added in order."""
         stats = Stats() if stats is None else stats
         results = [np.full((len(job.x_bits), job.ffn.down[0].n), -0.0, np.float32) for job in jobs]
-        for unit, _, y_bits in self._run(jobs, stats, down=True):
+        for unit, columns, y_bits in self._run(jobs, stats, down=True):
             with np.errstate(all="ignore"):  # infinities of two channels make a NaN or stay
-                results[unit.job][unit.first:unit.first + unit.m] += y_bits.view(np.float32)
+                results[unit.job][unit.first:unit.first + unit.m, columns] += y_bits.view(
+                    np.float32)
         for job in jobs:
             stats.add_gemm(len(job.x_bits), job.ffn.gate.k, job.ffn.gate.n, job.ffn.gate.format)
         return results
@@ -128,13 +184,12 @@ class FfnKernels:
         """FP16 patterns [M, inner] of what goes into down, for each job."""
         stats = Stats() if stats is None else stats
         results = [np.empty((len(job.x_bits), job.ffn.gate.n), np.uint16) for job in jobs]
-        for unit, piece, h_bits in self._run(jobs, stats, down=False):
-            results[unit.job][unit.first:unit.first + unit.m,
-                              piece.first_row:piece.first_row + piece.rows] = h_bits
+        for unit, columns, h_bits in self._run(jobs, stats, down=False):
+            results[unit.job][unit.first:unit.first + unit.m, columns] = h_bits
         return results
 
     def _run(self, jobs, stats, *, down: bool) -> Iterator[tuple]:
-        """(unit, piece of gate, patterns of y or of h), in the order of the channels."""
+        """(unit, columns, their patterns of y or of h), in the order of the channels."""
         for units in self._rounds(jobs):
             yield from self._run_round(units, jobs, stats, down)
         for job in jobs:
@@ -142,50 +197,54 @@ class FfnKernels:
                 stats.add_gemm(len(job.x_bits), w.n, w.k, w.format)
 
     def _run_round(self, units, jobs, stats, down):
-        config, device = self.config, self.kernels.device
-        programs, last, operands, reads = {}, {}, [], []
+        config, device, program = self.config, self.kernels.device, []
+        last, tokens, reads = {}, {}, {}
         line, temp = 0, 0
         for unit in units:
             ffn, x_bits = jobs[unit.job].ffn, jobs[unit.job].x_bits
-            operands.append((line, layout.pack_operands(
-                config, x_bits[unit.first:unit.first + unit.m], ffn.gate.format)))
-            for index, piece in enumerate(ffn.gate.pieces):
+            shape = _Shape.of(config, ffn)
+            packed = layout.pack_operands(config, x_bits[unit.first:unit.first + unit.m],
+                                          ffn.gate.format)
+            tokens[line] = shape.x.slices(config, packed)
+            for index, on in enumerate(shape.sets):
                 made, product, at = self._program(ffn, index, unit, line, temp, down)
                 # A network's last activation runs while the next one's gate streams.
-                program = programs.setdefault(piece.channel, [])
-                program += made + last.get(piece.channel, [])
-                last[piece.channel] = product
-                reads.append((piece, unit, at))
+                program += [(fields, on) for fields in made + last.get(on, [])]
+                last[on] = product
+                for channel, columns, n in _results(ffn, index, down):
+                    reads.setdefault((unit, at, n), {})[channel] = columns
             line += unit.input_lines
             temp += unit.temp_lines
-        for channel, program in programs.items():
-            programs[channel] = [Instruction(tag=tag & 0xFFFF, **fields)
-                                 for tag, fields in enumerate(program + last[channel])]
-            for line, data in operands:
-                device.write_buffer(channel, Buffer.INPUT, line, data)
-        self.kernels.execute(programs, stats)
+        program += [(fields, on) for on, product in last.items() for fields in product]
+        channels = {channel for _, on in program for channel in on}
+        for line, lines in tokens.items():
+            device.write_buffers(Buffer.INPUT, line, {
+                c: lines[min(c, len(lines) - 1)].reshape(-1) for c in channels})
+        self.kernels.execute_sets([(Instruction(tag=tag & 0xFFFF, **fields), on)
+                                   for tag, (fields, on) in enumerate(program)], stats)
         buffer, fmt = (Buffer.TEMP, Format.FP32) if down else (Buffer.INPUT, Format.FP16)
-        for piece, unit, at in sorted(reads, key=lambda read: read[0].channel):
-            shape = unit.m, jobs[unit.job].ffn.down[0].n if down else piece.rows
-            size = layout.line_count(config, *shape, fmt) * config.line_bytes
-            data = device.read_buffer(piece.channel, buffer, at, size)
-            bits = layout.unpack_results(config, data, *shape, fmt)
-            yield unit, piece, np.ascontiguousarray(bits)
+        for (unit, at, n), parts in reads.items():
+            size = layout.line_count(config, unit.m, n, fmt) * config.line_bytes
+            held = device.read_buffers(buffer, at, dict.fromkeys(parts, size))
+            for channel, columns in parts.items():
+                bits = layout.unpack_results(config, held[channel], unit.m, n, fmt)
+                yield unit, columns, np.ascontiguousarray(bits[:, :columns.stop - columns.start])
 
     def _program(self, ffn: Ffn, index: int, unit: _Unit, line: int, temp: int, with_down: bool):
-        """(fields of the instructions of a channel, those of the last product, line of results)."""
-        config, m = self.config, unit.m
-        inner, tokens = ffn.gate.pieces[index].rows, config.tile.tokens
+        """(fields of the instructions of a channel or a stack, those of the last product, line of
+        results)."""
+        config, m, shape = self.config, unit.m, _Shape.of(self.config, ffn, index)
+        inner, tokens = shape.inner, config.tile.tokens
         h_line = line + unit.x_lines
-        h_stride = layout.operand_granules(config, inner, ffn.gate.format)
         wide = layout.line_count(config, tokens, inner, Format.FP32)
         groups = -(-m // tokens)
         up_line = temp + groups * wide
         y_line = up_line + groups * wide
-        made = [self._gemm(ffn.gate, index, unit, 0, inner, line, temp)]
+        x, h = (shape.x, line), (shape.h, h_line)
+        made = [self._gemm(ffn.gate, index, unit, 0, inner, x, temp)]
         acts, free = [], up_line
         for first, n in blocks(config, inner, ffn.up.k, m):
-            made.append(self._gemm(ffn.up, index, unit, first, n, line, free))
+            made.append(self._gemm(ffn.up, index, unit, first, n, x, free))
             # The block before is activated while this one streams.
             made += acts
             lines = layout.line_count(config, tokens, n, Format.FP32)
@@ -194,24 +253,24 @@ class FfnKernels:
                 "opcode": Opcode.ACTIVATE, "function": self.function, "gated": 1,
                 "input_format": Format.FP32, "m": min(tokens, m - g * tokens), "n": n,
                 "source_line": temp + g * wide + skip, "second_line": free + g * lines,
-                "result_line": h_line + g * h_stride + first // config.granule_elements,
+                "result_line": h_line + g * shape.h.lines + first // config.granule_elements,
             } for g in range(groups)]
             free += groups * lines
         made += acts
         if not with_down:
             return made, [], h_line
         down = ffn.down[index]
-        return made, [self._gemm(down, 0, unit, 0, down.n, h_line, y_line)], y_line
+        return made, [self._gemm(down, 0, unit, 0, down.pieces[0].rows, h, y_line)], y_line
 
-    def _gemm(self, w: Matrix, index: int, unit: _Unit, first: int, n: int, source: int,
-              result: int):
-        """Rows ``first .. first + n`` of a piece of a matrix."""
+    def _gemm(self, w: Matrix, index: int, unit: _Unit, first: int, n: int,
+              source: tuple[Deal, int], result: int):
+        """Rows ``first .. first + n`` of a piece of a matrix; operands as dealt, from a line on."""
         config, piece = self.config, w.pieces[index]
         skipped = first // config.tile.rows * layout.granules_for(config, w.k, w.format)
         address = layout.word_addresses(config, piece.address, skipped + 1, w.interleave)[-1]
         return {"opcode": Opcode.GEMM, "weight_format": w.format, "output_format": Format.FP32,
-                "interleave": w.interleave, "m": unit.m, "n": n, "k": w.k,
-                "address": int(address), "source_line": source, "result_line": result}
+                "interleave": w.interleave, "m": unit.m, "n": n, "k": w.k, "dealt": source[0].dealt,
+                "address": int(address), "source_line": source[1], "result_line": result}
 
     def _rounds(self, jobs) -> Iterator[list[_Unit]]:
         """Units of all jobs in order, as many to a round as fit the buffers."""
@@ -228,18 +287,16 @@ class FfnKernels:
 
     def _units(self, index: int, job: FfnJob) -> Iterator[_Unit]:
         """A job cut into as many tokens as fit empty buffers."""
-        config, ffn = self.config, job.ffn
-        inner = max(piece.rows for piece in ffn.gate.pieces)
-        x = layout.operand_granules(config, ffn.gate.k, ffn.gate.format)
-        h = layout.operand_granules(config, inner, ffn.gate.format)
-        temp = 2 * layout.granules_for(config, inner, Format.FP32)
-        temp += layout.granules_for(config, ffn.down[0].n, Format.FP32)
+        config, ffn, shape = self.config, job.ffn, _Shape.of(self.config, job.ffn)
+        x, h = shape.x.lines, shape.h.lines
+        temp = 2 * layout.granules_for(config, shape.inner, Format.FP32)
+        temp += layout.granules_for(config, ffn.down[0].pieces[0].rows, Format.FP32)
         most = min(config.input_lines // (x + h), config.temp_lines // temp,
                    ((1 << FIELDS["m"].width) - 1) // config.tile.tokens)
         if not most:
             raise CapacityError(
-                f"a network of {ffn.gate.k} and {inner} in a channel needs {x + h} lines of the "
-                f"input and {temp} of the temp buffer, which have {config.input_lines} and "
+                f"a network of {ffn.gate.k} and {shape.inner} in a channel needs {x + h} lines of "
+                f"the input and {temp} of the temp buffer, which have {config.input_lines} and "
                 f"{config.temp_lines}: enlarge them (input_buffer_bytes=..., "
                 f"temp_buffer_bytes=...) or take more channels (channels=...)")
         resident = config.pass_tokens(ffn.gate.format) // config.tile.tokens

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Matrix products of any size on a device: cut to fit its buffers, run in few programs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ from ..sim.model import layout
 from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import CapacityError, LogicPimError
-from ..spec.isa import BYTE_FORMATS, FIELDS, Buffer, Format, Instruction, Opcode, Status
+from ..spec.isa import FIELDS, Buffer, Format, Instruction, Opcode, Status
 from .memory import Matrix
 from .stats import Stats
 
@@ -32,7 +32,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _Unit:
-    """One instruction per channel: tokens ``first .. first + m`` of a job, a part of a matrix.
+    """An instruction for each channel: tokens ``first .. first + m`` of a job, a part of a matrix.
 
     The part is row blocks ``block .. block + blocks`` of each channel's piece.
     """
@@ -67,7 +67,8 @@ class Kernels:
 
     Operands of a product are written once for all the matrices and jobs that share them, scales of
     weights for every product; as many instructions go into one program as the buffers have room
-    for.
+    for. In a stack one instruction is for all channels, and operands are dealt over their slices of
+    the input buffer.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class Kernels:
     def __init__(self, device: Device):
         self.device = device
         self.config = device.config
-        self._seen = {c: device.counters(c) for c in range(self.config.channels)}
+        self._seen = device.all_counters(range(self.config.channels))
 
     def run(self, jobs: Sequence[Job], output: Format = Format.FP32, stats: Stats | None = None
             ) -> list[list[np.ndarray]]:
@@ -93,77 +94,147 @@ class Kernels:
         return results
 
     def _run_round(self, chunk, jobs, output, results, stats):
-        config, programs, reads = self.config, {}, {}
-        operands = np.zeros((chunk.input_lines, config.line_bytes), np.uint8)
+        config, program, reads = self.config, [], {}
+        images = np.zeros((config.channels, chunk.input_lines, config.line_bytes), np.uint8)
         for at, (job, first, m) in chunk.operands.items():
-            _put(operands, at, layout.pack_operands(config, jobs[job].x_bits[first:first + m],
-                                                    jobs[job].weights))
-        images = {}
+            packed = layout.pack_operands(config, jobs[job].x_bits[first:first + m],
+                                          jobs[job].weights)
+            _put(images, at, Deal.of(config, jobs[job]).slices(config, packed))
         for unit, source, scale_line, line in chunk.units:
-            w = jobs[unit.job].matrices[unit.matrix]
+            job = jobs[unit.job]
+            w, deal = job.matrices[unit.matrix], Deal.of(config, job)
             y = results[unit.job][unit.matrix][unit.first:unit.first + unit.m]
+            first = unit.block * config.tile.rows
             for piece in w.pieces:
-                first = unit.block * config.tile.rows
-                n = min(unit.blocks * config.tile.rows, piece.rows - first)
-                if n <= 0:
+                mine = min(unit.blocks * config.tile.rows, piece.rows - first)
+                if mine <= 0:
                     continue
-                program = programs.setdefault(piece.channel, [])
+                # One instruction is for all channels of a stack: they all have as many rows.
+                n = min(unit.blocks * config.tile.rows, w.pieces[0].rows - first
+                        ) if w.spread else mine
+                row = piece.first_row + first
+                if w.groups:
+                    scales = layout.pack_scales(config, w.scales[row:row + mine])
+                    _put(images[piece.channel, None], scale_line, scales)
+                reads.setdefault(piece.channel, []).append((line, n, y[:, row:row + mine]))
+                if w.spread and piece.channel:
+                    continue
                 skipped = unit.block * layout.granules_for(config, w.k, w.format)
                 address = int(layout.word_addresses(config, piece.address, skipped + 1,
                                                     w.interleave)[-1])
-                program.append(Instruction(
+                program.append((Instruction(
                     Opcode.GEMM, tag=len(program) & 0xFFFF, weight_format=w.format,
-                    input_format=jobs[unit.job].inputs, output_format=output, m=unit.m, n=n,
+                    input_format=job.inputs, output_format=output, m=unit.m, n=n,
                     k=w.k, address=address, interleave=w.interleave, source_line=source,
-                    result_line=line, scaled=int(bool(w.groups)), scale_line=scale_line,
-                    scale_group=w.scale_group, transpose=int(w.transposed)))
-                row = piece.first_row + first
-                image = images.setdefault(piece.channel, operands.copy() if any(
-                    v.groups for job in jobs for v in job.matrices) else operands)
-                if w.groups:
-                    _put(image, scale_line, layout.pack_scales(config, w.scales[row:row + n]))
-                reads.setdefault(piece.channel, []).append((line, y[:, row:row + n]))
-        for channel in programs:
-            self.device.write_buffer(channel, Buffer.INPUT, 0, images[channel])
+                    dealt=deal.dealt, result_line=line, scaled=int(bool(w.groups)),
+                    scale_line=scale_line, scale_group=w.scale_group,
+                    transpose=int(w.transposed)), deal.channels or {piece.channel}))
+        used = {channel for _, on in program for channel in on}
+        self.device.write_buffers(Buffer.INPUT, 0, {c: images[c].reshape(-1) for c in used})
+        self.execute_sets(program, stats)
+        self._read(reads, output)
+
+    def execute_sets(self, program: Sequence[tuple[Instruction, Collection[int]]], stats: Stats
+                     ) -> None:
+        """As :meth:`execute`, of instructions with the channels that each is for."""
+        if self.config.stack:
+            self._check(program, self.device.execute_stack(program))
+            self._count({channel for _, on in program for channel in on}, stats)
+            return
+        programs: dict[int, list[Instruction]] = {}
+        for instruction, on in program:
+            for channel in on:
+                programs.setdefault(channel, []).append(instruction)
         self.execute(programs, stats)
-        for channel, parts in reads.items():
-            self._read(channel, parts, output)
 
     def execute(self, programs: dict[int, list[Instruction]], stats: Stats) -> None:
         """Run a program per channel and count what it cost; every instruction has to end well."""
         done = self.device.execute(programs)
         for channel, program in programs.items():
-            for instruction, completion in zip(program, done[channel], strict=True):
-                if completion.status != Status.OK or completion.tag != instruction.tag:
-                    raise LogicPimError(f"channel {channel}, {instruction}: "
-                                        f"{Status(completion.status).reason}")
+            self._check([(instruction, [channel]) for instruction in program], done[channel])
+        self._count(programs, stats)
+
+    def _check(self, program, done):
+        for (instruction, on), completion in zip(program, done, strict=True):
+            if completion.status != Status.OK or completion.tag != instruction.tag:
+                raise LogicPimError(f"channel {', '.join(map(str, on))}, {instruction}: "
+                                    f"{Status(completion.status).reason}")
+
+    def _count(self, channels, stats):
+        """Count a program by what the counters of its channels gained."""
         gained = []
-        for channel in programs:
-            now, before = self.device.counters(channel), self._seen[channel]
+        for channel, now in self.device.all_counters(channels).items():
+            before = self._seen[channel]
             gained.append({name: value - before[name] for name, value in now.items()})
             self._seen[channel] = now
         stats.add_program(gained)
 
-    def _read(self, channel, parts, output):
-        """Fill arrays from the lines where their results begin, in one go."""
-        ends = [line + layout.line_count(self.config, *part.shape, output) for line, part in parts]
-        data = self.device.read_buffer(channel, Buffer.TEMP, 0, max(ends) * self.config.line_bytes)
-        for line, part in parts:
-            part[:] = layout.unpack_results(self.config, data[line * self.config.line_bytes:],
-                                            *part.shape, output)
+    def _read(self, reads, output):
+        """Fill arrays from the first columns of the results that begin at a line, by channel."""
+        config = self.config
+        sizes = {c: max(line + layout.line_count(config, len(part), n, output)
+                        for line, n, part in parts) * config.line_bytes
+                 for c, parts in reads.items()}
+        held = self.device.read_buffers(Buffer.TEMP, 0, sizes)
+        for channel, parts in reads.items():
+            for line, n, part in parts:
+                y = layout.unpack_results(config, held[channel][line * config.line_bytes:],
+                                          len(part), n, output)
+                part[:] = y[:, :part.shape[1]]
 
 
-def _put(image, line, data):
-    """Bytes from the start of a line of an image of lines on."""
-    image.reshape(-1)[line * image.shape[1]:][:data.size] = data
+@dataclass(frozen=True)
+class Deal:
+    """How the operands of a job are dealt over channels of a stack: ``dealt`` of the ``words``
+    lines of each group to each of ``channels``. Else ``dealt`` is 0, and each channel has all."""
+
+    words: int
+    dealt: int = 0
+    channels: tuple[int, ...] = ()
+
+    @classmethod
+    def over(cls, config: Config, words: int, rows: int) -> "Deal":
+        """Over the ``rows`` channels that have rows, or all if that is too much for a slice."""
+        count = rows if 2 * -(-words // rows) <= config.input_lines else config.channels
+        return cls(words, -(-words // count), tuple(range(count)))
+
+    @classmethod
+    def of(cls, config: Config, job: Job) -> "Deal":
+        words = layout.operand_granules(config, job.x_bits.shape[1], job.weights)
+        if not job.matrices[0].spread:
+            return cls(words)
+        return cls.over(config, words, max(len(w.pieces) for w in job.matrices))
+
+    @property
+    def lines(self) -> int:
+        """Lines of a group in a channel."""
+        return self.dealt or self.words
+
+    def slices(self, config: Config, lines: np.ndarray) -> np.ndarray:
+        """Packed operands as lines [channels or 1, groups * lines, line bytes]."""
+        if not self.dealt:
+            return lines.reshape(1, -1, config.line_bytes)
+        return layout.deal(config, lines, self.words, self.dealt, len(self.channels))
 
 
-def check_reduction(config: Config, k: int, weights: Format = Format.FP16, groups: int = 0) -> None:
+def _put(images, line, data):
+    """Bytes from the start of a line of images [channels, lines, bytes] on; one for all, or each
+    for its own."""
+    data = data.reshape(len(data) if data.ndim == 3 else 1, -1)
+    images = images if len(data) == 1 else images[:len(data)]
+    start = line * images.shape[2]
+    images.reshape(len(images), -1)[:, start:start + data.shape[1]] = data
+
+
+def check_reduction(config: Config, k: int, weights: Format = Format.FP16, groups: int = 0,
+                    spread: bool = False) -> None:
     """Raise CapacityError where one group of operands of length K overflows the input buffer.
 
-    So it does with the scales of one row block, ``groups`` a row.
+    So it does with the scales of one row block, ``groups`` a row. ``spread``: the operands are
+    dealt over the slices of a stack.
     """
     words = layout.operand_granules(config, k, weights)
+    words = -(-words // config.channels) if spread else words
     scales = layout.scale_lines(config, 1, groups)
     if words + scales > config.input_lines:
         more = f" and {scales} of scales" if scales else ""
@@ -176,9 +247,9 @@ def _rounds(config: Config, jobs: Sequence[Job], output: Format) -> Iterator[_Ro
     chunk = _Round()
     for unit in (u for i, job in enumerate(jobs) for u in _units(config, i, job, output)):
         x_bits = jobs[unit.job].x_bits
-        weights = jobs[unit.job].weights
-        key = id(x_bits), unit.first, unit.m, weights in BYTE_FORMATS
-        lines = layout.operand_lines(config, unit.m, x_bits.shape[1], weights)
+        deal = Deal.of(config, jobs[unit.job])
+        key = id(x_bits), unit.first, unit.m, deal
+        lines = -(-unit.m // config.tile.tokens) * deal.lines
         more = (0 if key in chunk.lines else lines) + unit.scale_lines
         if chunk.units and (chunk.input_lines + more > config.input_lines
                             or chunk.temp_lines + unit.lines > config.temp_lines):
@@ -199,8 +270,9 @@ def _units(config: Config, index: int, job: Job, output: Format) -> Iterator[_Un
     """One job cut into units, each of which fits empty buffers."""
     tile, (total, k) = config.tile, job.x_bits.shape
     scales = max(w.groups for w in job.matrices)
-    check_reduction(config, k, job.weights, scales)
-    words = layout.operand_granules(config, k, job.weights)
+    deal = Deal.of(config, job)
+    check_reduction(config, k, job.weights, scales, bool(deal.dealt))
+    words = deal.lines
     blocks = [-(-max(p.rows for p in w.pieces) // tile.rows) for w in job.matrices]
     per_line = config.granule_bytes // layout.element_dtype(output).itemsize
     most_blocks = config.temp_lines * per_line // tile.rows

@@ -31,7 +31,9 @@ class Matrix:
     (binary32 patterns, uint32 [n, G]), if there are any, do not lie in DRAM: they go to the input
     buffer with the operands. Each is that of ``scale_group`` words of a row, or, if that is 0, of
     the whole row. If ``transposed``, it lies as [k, n], and what pieces are said to hold of its
-    rows are columns there, at most ``config.transposed_columns`` each.
+    rows are columns there, at most ``config.transposed_columns`` each. If ``spread``, each channel
+    of a stack has room for as many rows as the first, from the same address on, so that one
+    instruction is for all.
     """
 
     n: int
@@ -43,6 +45,7 @@ class Matrix:
     scales: np.ndarray | None = field(default=None, compare=False, repr=False)
     scale_group: int = 0
     transposed: bool = False
+    spread: bool = False
 
     @property
     def groups(self) -> int:
@@ -54,8 +57,9 @@ class Memory:
     """Allocates matrices in the memory spaces of a device.
 
     A matrix's blocks of ``tile.rows`` rows are dealt over the channels in contiguous slices, the
-    first channels taking one block more where they do not divide. A matrix over several spaces
-    begins at the same row in all of them. Nothing is ever freed.
+    first channels taking one block more where they do not divide. In a stack, where one instruction
+    is for all, each channel has as much room as the first, from the same address on. A matrix over
+    several spaces begins at the same row in all of them. Nothing is ever freed.
 
     Parameters
     ----------
@@ -67,23 +71,30 @@ class Memory:
         self._used = np.zeros((config.channels, config.dram.bundles), np.int64)
 
     def place(self, n: int, k: int, space: int, bundles: int = 1,
-              fmt: Format = Format.FP16) -> Matrix:
+              fmt: Format = Format.FP16, unit: int = 0) -> Matrix:
         """Room for a matrix [n, k] in the memory spaces ``space .. space + bundles - 1``.
 
-        Raises CapacityError if there is none.
+        All channels but the last one with rows hold a multiple of ``unit`` of them, if that is
+        given, instead of ``tile.rows``. Raises CapacityError if there is no room.
         """
         config = self.config
-        blocks, more = divmod(-(-n // config.tile.rows), config.channels)
-        words = layout.granules_for(config, k, fmt)
+        unit = unit or config.tile.rows
+        blocks, more = divmod(-(-n // unit), config.channels)
+        if config.stack:
+            blocks, more = blocks + bool(more), 0
+            used = self._used[:, space:space + bundles]
+            used[:] = used.max(axis=0, initial=0)
+        words = unit // config.tile.rows * layout.granules_for(config, k, fmt)
         pieces, row = [], 0
         for channel in range(config.channels):
             mine = blocks + (channel < more)
             if mine:
-                rows = min(mine * config.tile.rows, n - row)
                 address = self._take(f"a {n} x {k} matrix", channel, space, bundles, mine * words)
-                pieces.append(Piece(channel, row, rows, address))
-                row += rows
-        return Matrix(n, k, space, tuple(pieces), fmt, bundles.bit_length() - 1)
+            if mine and row < n:
+                pieces.append(Piece(channel, row, min(mine * unit, n - row), address))
+                row += pieces[-1].rows
+        return Matrix(n, k, space, tuple(pieces), fmt, bundles.bit_length() - 1,
+                      spread=config.stack)
 
     def place_in(self, channel: int, n: int, k: int, space: int, bundles: int = 1,
                  fmt: Format = Format.FP16) -> Matrix:
@@ -136,8 +147,16 @@ class Memory:
 
 
 def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:
-    """Put the patterns (uint16 or uint8 [n, k]) of a matrix in place, by the back door."""
+    """Put the patterns (uint16 or uint8 [n, k]) of a matrix in place, by the back door.
+
+    What channels of a stack have beyond their rows, which they read with the others', is zeroed.
+    """
     config = device.config
+    if matrix.spread:
+        first = matrix.pieces[0]
+        w_bits = np.pad(w_bits, ((0, first.rows * config.channels - len(w_bits)), (0, 0)))
+        matrix = replace(matrix, pieces=tuple(
+            replace(first, channel=c, first_row=c * first.rows) for c in range(config.channels)))
     for piece in matrix.pieces:
         rows = w_bits[piece.first_row:piece.first_row + piece.rows]
         stored = rows.T if matrix.transposed else rows

@@ -12,6 +12,7 @@ from logicpim.llm.decoder import Model, NumpyExperts
 from logicpim.llm.routers import route
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.errors import CapacityError, ModelError
+from logicpim.spec.isa import Buffer
 from logicpim.spec.presets import PRESETS
 
 SMALL = PRESETS["small"].replace(channels=2)
@@ -88,8 +89,8 @@ class Faulty(ReferenceDevice):
 
     def read_buffer(self, channel, buffer, line, size):
         data = super().read_buffer(channel, buffer, line, size)
-        self.reads = getattr(self, "reads", 0) + 1
-        if self.reads == 11:
+        self.reads = getattr(self, "reads", 0) + (buffer == Buffer.TEMP)
+        if self.reads == 7:  # of a token that is decoded
             data[2] ^= 1
         return data
 
