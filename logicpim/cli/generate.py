@@ -20,7 +20,7 @@ def add_parser(subparsers) -> None:
                         help="what names of shared modules begin with (default: %(default)s)")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
     add_json_option(parser)
-    parser.set_defaults(run=run, show=show)
+    parser.set_defaults(run=run, show=show, collect=False)
 
 
 def run(args) -> dict:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The command ``logicpim``."""
 
+import gc
 import importlib
 import json
 import os
@@ -38,9 +39,15 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status.
+
+    Without ``argv`` the process ends with the command. One of short life then leaves its cycles to
+    the end of the process (``collect=False``): looking for them takes a fifth of its time.
+    """
     try:
         args = parser().parse_args(argv)
+        if argv is None and not getattr(args, "collect", True):
+            gc.disable()
         result = args.run(args)
         if args.json:
             print(json.dumps(result, allow_nan=False))
@@ -60,3 +67,6 @@ def main(argv: list[str] | None = None) -> int:
         # Whoever read the output has left; keep Python from flushing into the pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    finally:
+        if argv is None and not gc.isenabled():
+            gc.freeze()

@@ -3,7 +3,6 @@
 
 import dataclasses
 import enum
-import gc
 import hashlib
 import re
 from contextlib import contextmanager
@@ -21,9 +20,10 @@ from amaranth.hdl import (
     Value,
 )
 from amaranth.hdl._ir import PortDirection
-from amaranth.hdl._nir import Netlist
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Signature
+
+from .quick import quick
 
 _registry: ContextVar["Registry | None"] = ContextVar("registry", default=None)
 
@@ -133,34 +133,8 @@ def to_rtlil(component, module: str) -> str:
              for port, value, flow in flat_ports(component)}
     if clash := ports.keys() & {"clk", "rst"}:
         raise TypeError(f"a component with a clock must not have a port named {min(clash)}")
-    with _quick():
+    with quick():
         return rtlil.convert(component, name=module, ports=ports, emit_src=False)
-
-
-@contextmanager
-def _quick():
-    """Without what costs Amaranth most of its time at wide buses, bit by bit.
-
-    Memory contents that are all zero are left out: :mod:`.verilog` has a loop for them. The
-    search for combinational loops is left to Verilator and Yosys, which read all that is
-    generated. Nor does the collector look again and again at millions of objects in use.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    emit_memory, search = rtlil.ModuleEmitter.emit_memory, Netlist.check_comb_cycles
-
-    def emit_unless_zero(self, index, cell):
-        if any(cell.init):
-            emit_memory(self, index, cell)
-
-    rtlil.ModuleEmitter.emit_memory = emit_unless_zero
-    Netlist.check_comb_cycles = lambda netlist: None
-    try:
-        yield
-    finally:
-        rtlil.ModuleEmitter.emit_memory, Netlist.check_comb_cycles = emit_memory, search
-        if collects:
-            gc.enable()
 
 
 def share_key(component):
