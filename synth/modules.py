@@ -4,6 +4,7 @@
 import importlib
 from dataclasses import dataclass
 
+from logicpim.rtl.signatures import cells_per_line
 from logicpim.spec.config import Config
 from logicpim.spec.errors import ConfigError
 from logicpim.spec.isa import Format
@@ -19,6 +20,10 @@ _PLACES = {
     "activation_lane": "pim.activation_lane.ActivationLane",
     "softmax_lane": "pim.softmax_lane.SoftmaxLane",
     "activation": "pim.activation.Activation", "softmax": "pim.softmax.Softmax",
+    "cell_reader": "pim.cell_reader.CellReader", "cell_writer": "pim.cell_writer.CellWriter",
+    "cell_walk": "pim.cell_walk.CellWalk", "greatest": "pim.softmax_state.Greatest",
+    "total": "pim.softmax_state.Total", "scale_factor": "pim.softmax_state.ScaleFactor",
+    "scale_reader": "pim.scales.ScaleReader", "line_buffer": "pim.buffer.LineBuffer",
     "tsv": "tsv.interface.TsvInterface", "logic_lanes": "tsv.lane_ends.LogicLanes",
     "dram_lanes": "tsv.lane_ends.DramLanes",
     "masked_writes": "control.masked_write.MaskedWrites",
@@ -29,10 +34,31 @@ _PLACES = {
     "loader": "control.mover.Loader", "storer": "control.mover.Storer",
     "buffer_ports": "control.buffer_ports.BufferPorts", "counters": "control.counters.Counters",
 }
-_PLAIN = {"fp32_adder", "fp32_scaler", "activation_lane", "softmax_lane"}
+_PLAIN = {"fp32_adder", "fp32_scaler", "activation_lane", "softmax_lane", "scale_factor"}
 _WIDE = {"processing_unit", "operand_bank"}
 _WHOLE = _PLAIN | _WIDE | {"lane_reducer"}
 _MACS = {"channel", "gemm", "tile"}
+
+
+def _parameters(name: str, config: Config) -> dict | None:
+    """Of a module that is not made from the configuration alone: as where it stands."""
+    from logicpim.rtl.pim.operand import exponents_of
+    tile = config.tile
+    rows = {"rows": tile.tokens, "lanes": tile.rows}
+    cells = {"config": config, "lanes": tile.rows, "lines": config.temp_lines}
+    return {
+        **dict.fromkeys(_PLAIN, {}),
+        **dict.fromkeys(_WIDE, {"depth": tile.depth, "exponents": exponents_of(config)}),
+        "lane_reducer": {"split": config.has_bytes, "brain": Format.BF16 in config.output_formats},
+        "walker": {"config": config, "apart": 4, "flush": 10},
+        "greatest": rows, "total": rows,
+        "cell_reader": {**cells, "matrices": 1, "credits": 32},
+        "cell_writer": {**cells, "lines": config.input_lines, "depth": 32},
+        "cell_walk": {"config": config, "lines": config.temp_lines},
+        "line_buffer": {"lines": config.temp_lines, "line_bits": config.line_bits,
+                        "cells": cells_per_line(config)},
+    }.get(name)
+
 
 NAMES = tuple(_PLACES)
 
@@ -60,15 +86,8 @@ class Choice:
         """A new component."""
         where, _, kind = _PLACES[self.name].rpartition(".")
         kind = getattr(importlib.import_module(f"logicpim.rtl.{where}"), kind)
-        if self.name in _PLAIN:
-            return kind()
-        if self.name in _WIDE:
-            from logicpim.rtl.pim.operand import exponents_of
-            return kind(depth=self.config.tile.depth, exponents=exponents_of(self.config))
-        if self.name == "lane_reducer":
-            return kind(split=self.config.has_bytes,
-                        brain=Format.BF16 in self.config.output_formats)
-        return kind(self.config)
+        parameters = _parameters(self.name, self.config)
+        return kind(self.config) if parameters is None else kind(**parameters)
 
 
 def choose(config: Config, name: str) -> Choice:
