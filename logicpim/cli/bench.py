@@ -142,7 +142,7 @@ def run(args) -> dict:
         w_bits, scales = quantise(values, weights, group or None)
         matrices = (replace(*matrices, scales=scales,
                             scale_group=scale_words(config, group, weights)),)
-    with open_device(args.backend, config, trace=wants_trace(args),
+    with open_device(args.backend, config, trace=wants_trace(args), port=args.port,
                      progress=progress) as device:
         for matrix, first in zip(matrices, range(0, args.n, matrices[0].n), strict=True):
             load(device, matrix, w_bits[first:first + matrix.n])

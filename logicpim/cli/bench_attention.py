@@ -62,7 +62,7 @@ def run(args) -> dict:
     queries = draw(args.heads, args.group, args.size)
     cache = [(draw(args.context, args.size), draw(args.size, args.context)) for _ in heads]
     results, scale = [], float(np.float32(args.size ** -0.5))
-    with (open_device(args.backend, config, trace=wants_trace(args),
+    with (open_device(args.backend, config, trace=wants_trace(args), port=args.port,
                       progress=progress) as device,
           open_device("reference", config) as golden):
         for each in (device, golden):

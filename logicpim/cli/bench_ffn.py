@@ -70,7 +70,7 @@ def run(args) -> dict:
     weights = [draw(args.intermediate, args.hidden, args.hidden ** -0.5) for _ in range(2)]
     weights.append(draw(args.hidden, args.intermediate, args.intermediate ** -0.5))
     function = Function[args.function.upper()]
-    with (open_device(args.backend, config, trace=wants_trace(args),
+    with (open_device(args.backend, config, trace=wants_trace(args), port=args.port,
                       progress=progress) as device,
           open_device("reference", config) as golden):
         load_ffn(device, ffn, *weights)

@@ -3,18 +3,27 @@
 
 from collections.abc import Callable
 
-from ..driver.backends import BACKENDS
+from ..driver.backends import BACKENDS, SIMULATED
 from ..driver.stats import Stats
 from ..spec.config import Config
 from .io import add_bundles_option, add_config_options, add_json_option, count, percent, whole
 from .trace import add_trace_option
 
 
+def add_backend_options(parser, what: str) -> None:
+    """``--backend`` and ``--port``."""
+    parser.add_argument("--backend", choices=BACKENDS, default="verilator",
+                        help=f"{what} (default: %(default)s)")
+    parser.add_argument("--port", metavar="DEVICE",
+                        help=f"with --backend fpga: the serial port of a board that holds the "
+                             f"--config, as /dev/ttyUSB0; or {SIMULATED!r}, the same gateware in "
+                             f"simulation, link included (docs/fpga.md)")
+
+
 def add_device_options(parser) -> None:
     """Options of all kernels: on what the kernel runs."""
     add_config_options(parser)
-    parser.add_argument("--backend", choices=BACKENDS, default="verilator",
-                        help="what runs it (default: %(default)s)")
+    add_backend_options(parser, "what runs it")
     add_bundles_option(parser)
     parser.add_argument("--no-refresh", action="store_true", help="switch the DRAM's refresh off")
 

@@ -5,7 +5,7 @@ import argparse
 import time
 from pathlib import Path
 
-from ..driver.backends import BACKENDS, open_device
+from ..driver.backends import open_device
 from ..driver.decode import Decoder, check_length
 from ..driver.experts import ExpertRunner, place_experts
 from ..driver.placed import PlacedExperts, costs_of
@@ -17,6 +17,7 @@ from ..llm.tokenizer import Tokenizer
 from ..placement import SHARED
 from ..spec.errors import ModelError
 from ..spec.isa import BYTE_FORMATS, Format
+from .figures import add_backend_options
 from .io import (
     Progress,
     add_bundles_option,
@@ -73,9 +74,8 @@ def add_parser(subparsers):
                    help="token that the answer begins with, such as NLLB's target language")
     p.add_argument("--tokens", type=whole(1), default=64, metavar="N",
                    help="tokens to decode (default: %(default)s)")
-    p.add_argument("--backend", choices=BACKENDS, default="verilator",
-                   help="what runs the experts: the numpy reference, or the generated Verilog "
-                        "compiled by Verilator (default: %(default)s)")
+    add_backend_options(p, "what runs the experts: the numpy reference, the generated Verilog "
+                           "compiled by Verilator, or an FPGA board")
     add_config_options(p)
     add_bundles_option(p)
     add_weights_options(p, (Format.FP16, *BYTE_FORMATS), "0")
@@ -123,7 +123,7 @@ def run(args) -> dict:
     def loading(done, layers):
         progress(f"loading layer {done} of {layers}")
 
-    with (open_device(args.backend, config, trace=wants_trace(args),
+    with (open_device(args.backend, config, trace=wants_trace(args), port=args.port,
                       progress=progress) as device,
           open_device("reference", config) as golden):
         experts, reference = (

@@ -193,7 +193,26 @@ HBM2_2000 = Timing("hbm2-2.0", 2000, {
         ("nREFMAX", 9 * 3900, _ASSUMED + "eight may be postponed, as in JEDEC DDR4 and HBM2"))
 }, bits_per_ck=2)
 
-TIMINGS = {t.name: t for t in (HBM3_5200, HBM3_6400, HBM3E_8000, HBM3E_9600, HBM2_2000)}
+_LOGIC = "block RAM and the registers around it (rtl/dram/block_ram.py), two nCK a clock"
+BRAM = Timing("bram", 400, {
+    name: TimingRow(nck, HBM3_5200.rows[name].meaning, source) for name, nck, source in (
+        ("nBL", 2, _LOGIC), ("nCL", 4, _LOGIC), ("nCWL", 4, _LOGIC),
+        ("nRCDRD", 2, _LOGIC), ("nRCDWR", 2, _LOGIC), ("nRP", 2, _LOGIC),
+        ("nRAS", 4, _LOGIC), ("nRC", 6, _LOGIC), ("nWR", 2, _LOGIC),
+        ("nRTPS", 2, _LOGIC), ("nRTPL", 2, _LOGIC),
+        ("nCCDS", 2, "a granule a clock, as in HBM3"),
+        ("nCCDL", 4, "a bundle word each two clocks, as in HBM3"),
+        ("nRRDS", 2, _LOGIC), ("nRRDL", 2, _LOGIC), ("nFAW", 8, _LOGIC),
+        ("nWTRS", 2, _LOGIC), ("nWTRL", 2, _LOGIC), ("nRTW", 2, _LOGIC),
+        ("nRFC", 16, _ASSUMED + "short: nothing needs it, the controller does it all the same"),
+        ("nRFCSB", 8, _ASSUMED + "as nRFC"), ("nRREFD", 4, _ASSUMED + "as nRFC"),
+        ("nREFI", 3120, _ASSUMED + "3.9 us at 400 MHz of nCK, as in the others by count"),
+        ("nREFMAX", 9 * 3120, _ASSUMED + "as in hbm3-5.2"))
+})
+"""Block RAM of an FPGA that answers the commands of a DRAM; at 50 MHz, but counts are what binds.
+"""
+
+TIMINGS = {t.name: t for t in (HBM3_5200, HBM3_6400, HBM3E_8000, HBM3E_9600, HBM2_2000, BRAM)}
 
 
 @dataclass(frozen=True, kw_only=True)

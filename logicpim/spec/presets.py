@@ -20,11 +20,18 @@ PRESETS = {
                                  bundle_banks=4),
                input_buffer_bytes=4096, temp_buffer_bytes=4096, word_fifo=8, queue_depth=4,
                host_burst=4),
+        Config(name="ulx3s-85f",
+               tile=Tile(tokens=2, rows=4, depth=8),
+               dram=Organisation(ranks=1, bank_groups=2, banks_per_group=4, rows=64, columns=16,
+                                 bundle_banks=4),
+               timing="bram", input_buffer_bytes=32768, temp_buffer_bytes=32768, word_fifo=8,
+               queue_depth=4),
     )
 }
 """``channel``: one channel of the paper's point, with the buffers of a stack; ``paper``: 32 of
 them under one operation controller, the buffers in slices;
-``small``: a tile and DRAM small enough for Icarus, formal proofs and FPGAs."""
+``small``: a tile and DRAM small enough for Icarus and formal proofs;
+the others are FPGA boards (``docs/fpga.md``)."""
 
 _SECTIONS = {"tile": Tile, "dram": Organisation, "timing_overrides": None}
 

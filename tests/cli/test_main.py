@@ -34,7 +34,7 @@ def test_version(logicpim):
     (["run"], ["MODEL_DIR"]),
     (["run", "here"], ["--prompt", "--prompt-ids"]),
     (["run", "here", "--prompt", "x", "--tokens", "0"], ["--tokens", "'0'"]),
-    (["run", "here", "--prompt", "x", "--backend", "fpga"], ["fpga", "verilator"]),
+    (["run", "here", "--prompt", "x", "--backend", "abacus"], ["abacus", "verilator"]),
 ])
 def test_wrong_words(logicpim, argv, words):
     logicpim(*argv).refused(*words, "--help")

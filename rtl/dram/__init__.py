@@ -1,0 +1,1 @@
+"""DRAM in gateware, for boards that have none of the wanted kind."""
