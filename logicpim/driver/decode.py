@@ -6,7 +6,8 @@ one of them, and their results do not depend on that: a sequence has the same bi
 company. (Not so where a policy deals the experts over Logic-PIM and xPU: it looks at all tokens.)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..llm.graph import Batch, Operation, operations
 from ..sim.model import layout
 from ..spec.errors import ModelError
 from .experts import ExpertRunner
+from .modelled import Pass, metered
 from .placed import PlacedExperts
 
 PHASES = ("prefill", "mixed", "decode")
@@ -53,12 +55,15 @@ class Stream:
         Tokens that the encoder reads, where there is one.
     ids : list of int
         What the next pass reads: whoever picks a token puts it here.
+    matches : bool or None
+        Whether its logits so far were those of the reference; None without one.
     """
 
     prompt: list[int]
     caches: list[KvCache]
     source: int
     ids: list[int] = field(default_factory=list)
+    matches: bool | None = None
 
     @property
     def past(self) -> int:
@@ -76,9 +81,11 @@ class Decoder:
     experts : ExpertRunner or PlacedExperts
     reference : ExpertRunner, PlacedExperts or None
         If given, the whole decoder runs again with it, on its own KV cache and the same tokens,
-        and every logit is compared bit for bit.
+        and every logit is compared bit for bit. It runs in a thread of its own.
     attention, reference_attention : NumpyAttention or None
         What attends, and has the caches; None for numpy.
+    observe : callable or None
+        Called with a :class:`~.modelled.Pass` after each.
 
     Attributes
     ----------
@@ -93,6 +100,7 @@ class Decoder:
     reference: ExpertRunner | PlacedExperts | None = None
     attention: NumpyAttention | None = None
     reference_attention: NumpyAttention | None = None
+    observe: Callable[[Pass], None] | None = None
     matches: bool | None = None
     operations: dict[str, list[Operation]] = field(
         default_factory=lambda: {phase: [] for phase in PHASES})
@@ -145,33 +153,57 @@ class Decoder:
             stream.ids = ids
 
     def step(self, streams: Sequence[Stream]) -> list[np.ndarray]:
-        """Float32 logits [vocab_size] of each sequence after its ``ids``."""
+        """Float32 logits [vocab_size] of each sequence after its ``ids``.
+
+        If it raises, no sequence has gone on: the step may be had again, of others or of one alone.
+        """
         batches = [Batch(sequences=1, tokens=len(s.ids), past=s.past, source=s.source)
                    for s in streams]
         new = sum(not b.past for b in batches)
         phase = "decode" if not new else "prefill" if new == len(batches) else "mixed"
-        found = self._run(phase, streams, lambda stream, cache: self.model.decoding(
-            stream.ids, cache), batches)
+        lengths = [[cache.length for cache in s.caches] for s in streams]
+        try:
+            found = self._run(phase, streams, lambda stream, cache: self.model.decoding(
+                stream.ids, cache), batches)
+        except BaseException:
+            for stream, before in zip(streams, lengths, strict=True):
+                for cache, length in zip(stream.caches, before, strict=True):
+                    cache.length = length
+            raise
         if self.reference is not None:
-            equal = all(np.array_equal(a.view(np.uint32), b.view(np.uint32))
-                        for a, b in zip(*found, strict=True))
-            self.matches = equal and self.matches is not False
+            for stream, a, b in zip(streams, *found, strict=True):
+                equal = np.array_equal(a.view(np.uint32), b.view(np.uint32))
+                stream.matches = equal and stream.matches is not False
+                self.matches = equal and self.matches is not False
         return found[0]
 
     def _run(self, phase, streams, make, batches, encoder=False) -> list[list]:
         """Results of a pass of all sequences, on each side."""
-        seen, found = [len(routed) for routed in self._routed()], []
-        for side, (experts, attention) in enumerate(self._sides):
+        done, seen = Pass(phase), [len(routed) for routed in self._routed()]
+
+        def run(side):
+            experts, attention = self._sides[side]
             experts.phase = phase
             passes = [make(stream, stream.caches[side]) for stream in streams]
+            if side == 0:
+                experts, attention = (metered(each, done.stages) for each in (experts, attention))
             with np.errstate(all="ignore"):  # judged by the logits
-                found.append(lockstep(passes, experts, attention))
+                return lockstep(passes, experts, attention)
+
+        if len(self._sides) == 1:
+            found = [run(0)]
+        else:
+            with ThreadPoolExecutor(2) as pool:
+                found = list(pool.map(run, range(2)))
         pim, xpu = (routed[n:] for routed, n in zip(self._routed(), seen, strict=True))
         if not encoder or self.config.encoder:
             bits = 8 * layout.element_dtype(self.experts.weights).itemsize
-            self.operations[phase] += operations(
+            done.operations = operations(
                 self.config, batches, pim, encoder=encoder, expert_bits=bits, xpu_tokens=xpu,
                 whole=self.experts.whole)
+            self.operations[phase] += done.operations
+        if self.observe:
+            self.observe(done)
         return found
 
     def _routed(self) -> tuple[list[int], list[int]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..spec.errors import CapacityError
 from .calls import AttendCall
 from .kinds import Attention, ModelConfig
 from .ops import softmax
@@ -19,7 +20,7 @@ class KvCache:
     """
 
     def __init__(self, config: ModelConfig, capacity: int):
-        self.length = 0
+        self.length, self.capacity = 0, capacity
         self.cross: list[tuple[np.ndarray, np.ndarray]] = []
         self.keys, self.values = [], []
         for block in config.blocks[config.encoder:]:
@@ -73,17 +74,26 @@ class NumpyAttention:
     Parameters
     ----------
     config : ModelConfig
+    room : int or None
+        Tokens that all caches together may hold; None for any number.
     """
 
-    def __init__(self, config: ModelConfig):
-        self.config = config
+    def __init__(self, config: ModelConfig, room: int | None = None):
+        self.config, self.room, self._used = config, room, 0
 
     def cache(self, capacity: int) -> KvCache:
-        """An empty cache for so many tokens of a sequence."""
+        """An empty cache for so many tokens of a sequence. Raises CapacityError if they are too
+        many."""
+        if self.room is not None and self._used + capacity > self.room:
+            raise CapacityError(f"{capacity} tokens do not fit the KV cache, which has room for "
+                                f"{self.room} of which {self.room - self._used} are free: ask for "
+                                f"fewer, or take more channels")
+        self._used += capacity
         return KvCache(self.config, capacity)
 
     def release(self, cache: KvCache) -> None:
         """Take back a cache, which is not used any more."""
+        self._used -= cache.capacity
 
     def __call__(self, calls: Sequence[AttendCall]) -> list[np.ndarray]:
         return [self._one(call) for call in calls]

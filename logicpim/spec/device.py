@@ -117,10 +117,13 @@ class Device(abc.ABC):
     config : Config
     timed : bool
         Whether the counters mean anything (False for the functional reference).
+    simulator_s : float
+        Time that has been spent inside a simulator of the hardware.
     """
 
     config: Config
     timed: bool = False
+    simulator_s: float = 0.0
 
     @abc.abstractmethod
     def dram(self, channel: int) -> np.ndarray:

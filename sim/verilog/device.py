@@ -64,6 +64,10 @@ class VerilatorDevice(Device):
                               keep=trace, check=check, idle_limit=idle_limit)
         self._recordings = {c: Recording() for c in range(config.channels)}
 
+    @property
+    def simulator_s(self) -> float:
+        return self._models.inside.seconds
+
     def dram(self, channel: int) -> np.ndarray:
         model, number = self._models.at(channel)
         return model.memories[number]

@@ -16,6 +16,7 @@ from logicpim.spec.config import Config
 from logicpim.spec.errors import LogicPimError
 
 from .binding import Job, Model, Outcome
+from .stopwatch import Stopwatch
 
 CLOCKS = 1 << 16  # of one call into the library: between calls Python sees Ctrl-C and traces
 
@@ -41,6 +42,11 @@ class Models:
         Whether to judge them.
     idle_limit : int
         Clocks without any progress after which a model counts as stuck.
+
+    Attributes
+    ----------
+    inside : Stopwatch
+        How long jobs have run.
     """
 
     def __init__(self, config: Config, library: Path, *, seed: int, keep: bool, check: bool,
@@ -50,7 +56,7 @@ class Models:
         self._models: dict[int, Model] | None = {}
         self._checkers = {c: TraceChecker(config, c) for c in range(config.channels)}
         self._traces: dict[int, list[np.ndarray]] = {c: [] for c in range(config.channels)}
-        self._stop = threading.Event()
+        self._stop, self.inside = threading.Event(), Stopwatch()
 
     def at(self, channel: int) -> tuple[Model, int]:
         """The model of a channel, and its number there."""
@@ -87,7 +93,8 @@ class Models:
         (model, _), outcome = self.at(channel), Outcome.MORE
         model.begin()
         while outcome is Outcome.MORE and not self._stop.is_set():
-            outcome = model.run(job, CLOCKS)
+            with self.inside:
+                outcome = model.run(job, CLOCKS)
             self._judge(channel)
         if outcome is Outcome.STUCK:
             state = max((model.state(i) for i in range(len(model.memories))),
