@@ -61,7 +61,7 @@ def make(id, length, tokens=3, arrival=0.0, seed=0):
 def test_bits_of_a_request_alone(bundled, seed):
     """Sixteen of mixed lengths: token ids and logits, whatever joins and leaves meanwhile."""
     random = np.random.default_rng(seed)
-    requests = [make(str(i), int(random.integers(1, 13)), int(random.integers(1, 7)), seed=i)
+    requests = [make(str(i), int(random.integers(1, 9)), int(random.integers(1, 5)), seed=i)
                 for i in range(16)]
     server, found, logits = bundled.serve(requests, max_batch=16)
     assert server.steps[0].sequences == 16 and server.steps[-1].sequences < 16
