@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from logicpim.llm.attention import KvCache
+from logicpim.llm.attention import NumpyAttention
 from logicpim.llm.config import load_config
 from logicpim.llm.tensors import tensor_shapes
 
@@ -28,13 +28,14 @@ class Golden:
     def __init__(self, row, logits):
         self.row, self.logits = row, logits
 
-    def forced(self, model, experts):
+    def forced(self, model, experts, attends=None):
         """Logits of each position, the golden tokens fed."""
         prompt, tokens = self.row["prompt_token_ids"], self.row["token_ids"]
-        cache = KvCache(model.config, len(prompt) + len(tokens))
+        attends = attends or NumpyAttention(model.config)
+        cache = attends.cache(len(prompt) + len(tokens))
         ids, steps = model.start(prompt, cache, experts), []
         for token in tokens:
-            steps.append(model.forward(ids, cache, experts))
+            steps.append(model.forward(ids, cache, experts, attends))
             ids = [token]
         return np.array(steps)
 

@@ -5,11 +5,15 @@ import argparse
 import time
 from pathlib import Path
 
+from ..driver.attend import AttentionRunner, by_policy, reason, sequence_heads
 from ..driver.backends import open_device
 from ..driver.decode import Decoder, check_length
 from ..driver.experts import ExpertRunner, place_experts
+from ..driver.kv_cache import KvCache
+from ..driver.memory import Memory
 from ..driver.placed import PlacedExperts, costs_of
 from ..driver.report import cost, placements
+from ..driver.stats import Stats
 from ..llm.checkpoint import Checkpoint
 from ..llm.config import load_config
 from ..llm.decoder import Model, NumpyExperts
@@ -82,6 +86,10 @@ def add_parser(subparsers):
     p.add_argument("--policy", choices=SHARED, default="pim_only",
                    help="which experts run on Logic-PIM, asked for each layer; the others run on "
                         "the xPU, in numpy (default: %(default)s, all; docs/placement.md)")
+    p.add_argument("--attention", choices=("pim", "xpu", "policy"), default="pim",
+                   help="where decode steps attend: on Logic-PIM as far as it can, on the xPU, or "
+                        "as --policy says of heads and queries in place of experts and tokens; "
+                        "the prompt's attention is the xPU's (default: %(default)s)")
     p.add_argument("--check", action=argparse.BooleanOptionalAction,
                    help="run the reference in lockstep and compare every logit "
                         "(default: with --backend verilator)")
@@ -106,18 +114,20 @@ def run(args) -> dict:
     prompt = words.prompt
     _known(args.first_id or 0, "--first-id", model_config.vocab_size)
     checkpoint = Checkpoint(args.model, model_config)
-    check_length(model_config, len(prompt), args.tokens)
+    length = check_length(model_config, len(prompt), args.tokens)
     bundles = bundles_of(args, config)
     weights = Format[args.weights.upper()]
     config = with_formats(config, weights)
     group = scale_group_of(args, config) or 0
-    place_experts(config, model_config, bundles, weights)
+    memory = Memory(config)
+    place_experts(config, model_config, bundles, weights, memory)
+    if args.attention != "xpu":
+        sequence_heads(KvCache(config, memory, bundles), model_config, 0, length)
     rounded = sorted(checkpoint.formats - {"F16"}) if weights == Format.FP16 else []
     if rounded:
         progress.note(f"the experts' weights are {', '.join(rounded)}: rounded to FP16")
     model = Model(model_config, checkpoint)
-    if not model_config.experts:
-        progress.note("the model has no experts: all of it runs on the xPU, in numpy")
+    _notes(progress, args, config, model_config)
     check = args.backend != "reference" if args.check is None else args.check
 
     def loading(done, layers):
@@ -129,6 +139,8 @@ def run(args) -> dict:
         experts, reference = (
             ExpertRunner(each, model_config, checkpoint, loading, bundles, weights, group)
             if wanted else None for each, wanted in ((device, True), (golden, check)))
+        attention = [_attention(args, each, model_config, bundles)
+                     for each in (experts, reference)]
         if args.policy != "pim_only" and model_config.experts:
             on_xpu = NumpyExperts(model_config, checkpoint)
             experts, reference = (
@@ -136,7 +148,7 @@ def run(args) -> dict:
                                        costs_of(config, model_config),
                                        config.dram.bundles // bundles)
                 for each in (experts, reference))
-        decoder = Decoder(model, experts, reference)
+        decoder = Decoder(model, experts, reference, *attention)
         progress.clear()
         ids, text, now, decoding = [], "", "", time.perf_counter()
         stop = () if args.ignore_eos else model_config.eos_ids
@@ -154,19 +166,44 @@ def run(args) -> dict:
         say(args, "\n")
         write_trace(args, device)
     progress.clear()
-    total = experts.total()
+    stats = {**experts.stats, **getattr(attention[0], "stats", {})}
+    total = Stats.of(stats.values())
     return {
         "prompt": words.start, "prompt_token_ids": prompt, "text": now, "token_ids": ids,
         "backend": args.backend, "config": config.name, "channels": config.channels,
         "matches_reference": True if args.backend == "reference" else decoder.matches,
         "weights": args.weights, "scale_group": group if weights in BYTE_FORMATS else None,
         "rounded_to_fp16": rounded, "policy": args.policy,
-        "placements": placements(config, decoder.operations, experts.stats),
+        "attention": args.attention,
+        "placements": placements(config, decoder.operations, stats),
         **cost(config, total),
         "stalls": total.stalls if device.timed else {},
         "decode_s": decoding,
         "wall_s": time.perf_counter() - begun,
     }
+
+
+def _attention(args, experts: ExpertRunner | None, model_config, bundles):
+    """What attends beside these experts; None for numpy."""
+    if args.attention == "xpu" or experts is None:
+        return None
+    config, decide = experts.kernels.config, ()
+    if args.attention == "policy":
+        decide = (by_policy(config, SHARED[args.policy]),)
+    return AttentionRunner(experts.kernels, model_config, experts.memory, bundles, *decide)
+
+
+def _notes(progress, args, config, model_config) -> None:
+    """Say what of the model does not run on Logic-PIM."""
+    blocks = model_config.blocks[model_config.encoder:]
+    reasons = [reason(config, block.attention) for block in blocks]
+    attends = args.attention != "xpu" and None in reasons
+    if args.attention != "xpu" and any(reasons):
+        progress.note(f"attention runs on the xPU: {next(filter(None, reasons))}")
+    if not model_config.experts:
+        progress.note("the model has no experts: " + (
+            "attention of decode steps runs on Logic-PIM, all else" if attends else "all of it")
+            + " on the xPU, in numpy")
 
 
 def _ids(text: str) -> list[int]:

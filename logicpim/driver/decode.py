@@ -183,7 +183,7 @@ class Decoder:
 
         def run(side):
             experts, attention = self._sides[side]
-            experts.phase = phase
+            experts.phase = attention.phase = phase
             passes = [make(stream, stream.caches[side]) for stream in streams]
             if side == 0:
                 experts, attention = (metered(each, done.stages) for each in (experts, attention))
@@ -200,7 +200,7 @@ class Decoder:
             bits = 8 * layout.element_dtype(self.experts.weights).itemsize
             done.operations = operations(
                 self.config, batches, pim, encoder=encoder, expert_bits=bits, xpu_tokens=xpu,
-                whole=self.experts.whole)
+                whole=self.experts.whole, pieces=self.attention.pieces)
             self.operations[phase] += done.operations
         if self.observe:
             self.observe(done)

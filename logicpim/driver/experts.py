@@ -25,13 +25,15 @@ from .stats import Stats
 
 
 def place_experts(config: Config, model: ModelConfig, bundles: int = 1,
-                  weights: Format = Format.FP16) -> dict[tuple[int, int], dict[str, Matrix]]:
+                  weights: Format = Format.FP16, memory: Memory | None = None
+                  ) -> dict[tuple[int, int], dict[str, Matrix]]:
     """Room for the matrices of each (layer, expert): w1, where it is gated w3, and w2.
 
-    Each is dealt over ``bundles`` memory spaces, those of one expert over the same; the experts
-    of a layer take the sets of spaces in turn. Raises CapacityError where the DRAM is too small.
+    They lie in ``memory``, behind what is there already. Each is dealt over ``bundles`` memory
+    spaces, those of one expert over the same; the experts of a layer take the sets of spaces in
+    turn. Raises CapacityError where the DRAM is too small.
     """
-    memory, placed = Memory(config), {}
+    memory, placed = Memory(config) if memory is None else memory, {}
     try:
         for layer, expert in product(model.expert_layers, range(model.experts)):
             space = expert * bundles % config.dram.bundles
@@ -82,6 +84,10 @@ class ExpertRunner:
         not gated) or ``w2``; ``ffn`` where they run as a whole.
     routed : list of int
         Tokens of each chosen expert, in the order of the calls.
+    kernels : Kernels
+        Of the device, for all who run programs on it: it keeps what the counters said last.
+    memory : Memory
+        Where the experts lie.
     """
 
     def __init__(self, device: Device, config: ModelConfig, checkpoint: Checkpoint,
@@ -92,9 +98,9 @@ class ExpertRunner:
         self.phase = ""
         self.stats: dict[tuple[str, str], Stats] = defaultdict(Stats)
         self.routed: list[int] = []
-        self._kernels = Kernels(device)
+        self.kernels, self.memory = Kernels(device), Memory(device.config)
         self._expert = config.expert
-        self._matrices = place_experts(device.config, config, bundles, weights)
+        self._matrices = place_experts(device.config, config, bundles, weights, self.memory)
         self._biases = {at: checkpoint.expert_biases(*at) for at in self._matrices}
         for layer in config.expert_layers:
             progress(layer, config.layers)
@@ -111,7 +117,7 @@ class ExpertRunner:
         function = None
         if weights == Format.FP16:
             function = device_function(device.config, config.expert, self._biases)
-        self._ffn = None if function is None else FfnKernels(self._kernels, function)
+        self._ffn = None if function is None else FfnKernels(self.kernels, function)
 
     @property
     def whole(self) -> bool:
@@ -140,13 +146,13 @@ class ExpertRunner:
             self.routed.append(len(tokens))
         if self._ffn is not None:
             return combine(x, indices, weights, self._whole(layer, chosen, jobs))
-        first = self._kernels.run(jobs, stats=self.stats[self.phase, ", ".join(before)])
+        first = self.kernels.run(jobs, stats=self.stats[self.phase, ", ".join(before)])
         inner = [activate(self._expert, *(self._biased(layer, expert, name, y)
                                           for name, y in zip(before, ys, strict=True)))
                  for expert, ys in zip(chosen, first, strict=True)]
         jobs = [Job(to_fp16(h, layer), (self._matrices[layer, expert][after],))
                 for expert, h in zip(chosen, inner, strict=True)]
-        down = self._kernels.run(jobs, stats=self.stats[self.phase, after])
+        down = self.kernels.run(jobs, stats=self.stats[self.phase, after])
         results = {e: self._biased(layer, e, after, y)
                    for e, (y,) in zip(chosen, down, strict=True)}
         return combine(x, indices, weights, results)
@@ -160,7 +166,7 @@ class ExpertRunner:
         if self.device.config.channels == 1 or self.device.config.stack:
             return dict(zip(chosen, self._ffn.run(ffns, stats), strict=True))
         inner = self._ffn.inner(ffns, stats)
-        ys = self._kernels.run([Job(h, (w,)) for h, w in zip(inner, down, strict=True)],
+        ys = self.kernels.run([Job(h, (w,)) for h, w in zip(inner, down, strict=True)],
                                stats=stats)
         return {e: y.view(np.float32) for e, (y,) in zip(chosen, ys, strict=True)}
 

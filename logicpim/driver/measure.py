@@ -16,9 +16,11 @@ from ..spec.device import Device
 from ..spec.errors import CapacityError
 from ..spec.functions import Function
 from ..spec.isa import BYTE_FORMATS, Buffer, Completion, Format, Instruction, Opcode, Status
-from . import attention, ffn
+from . import ffn
+from .attention import AttentionKernel, Request
 from .backends import open_device
 from .kernel import Job, Kernels
+from .kv_cache import HeadForm, KvCache
 from .memory import Memory, scale_words
 from .stats import Stats
 
@@ -61,6 +63,9 @@ class _Idle(Device):
         return np.zeros(0, np.uint8)
 
     def write_buffer(self, channel, buffer, line, data):
+        pass
+
+    def write_dram(self, data):
         pass
 
     def read_buffer(self, channel, buffer, line, size):
@@ -114,8 +119,12 @@ def _ffn(kernels, stats, *, weights, bundles, m, hidden, inner):
 
 
 def _attention(kernels, stats, *, bundles, heads, group, context, size):
-    placed = attention.place(Memory(kernels.config), heads, context, size, bundles)
-    attention.AttentionKernel(kernels).run(placed, _zeros(heads, group, size), 1.0, stats)
+    config = kernels.config
+    cache, form = KvCache(config, Memory(config), bundles), HeadForm(config, size, size)
+    placed = cache.heads(form, heads, 0, 0, 1)
+    cache.grow(placed, context)
+    AttentionKernel(kernels).run(
+        [Request(head, context, _zeros(group, size), 1.0) for head in placed], stats)
 
 
 def _function(kernels, stats, opcode, m, n, **fields):

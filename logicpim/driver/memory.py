@@ -139,11 +139,16 @@ class Memory:
         self._used[channel, space:space + bundles] = used + need
         return space * dram.words_per_bundle + used
 
+    def first_row(self, channel: int, space: int, bundles: int = 1) -> int:
+        """First row that is free in all of some bundles."""
+        used = int(self._used[channel, space:space + bundles].max())
+        return -(-used // self.config.dram.columns)
+
     def _start(self, channel: int, space: int, bundles: int) -> int:
         """First free word of a bundle; of several bundles, at the start of a row."""
-        used = int(self._used[channel, space:space + bundles].max())
-        columns = self.config.dram.columns
-        return used if bundles == 1 else -(-used // columns) * columns
+        if bundles == 1:
+            return int(self._used[channel, space])
+        return self.first_row(channel, space, bundles) * self.config.dram.columns
 
 
 def load(device: Device, matrix: Matrix, w_bits: np.ndarray) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..llm.graph import Operation, Place
 from ..spec.config import Config
+from .attend import ATTENTION
 from .stats import Stats
 
 
@@ -19,8 +20,7 @@ def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
     """
     rows = []
     for phase, done in operations.items():
-        if (phase, "ffn") in stats:
-            done = [_whole(operation) for operation in done]
+        done = [_whole(operation, (phase, "ffn") in stats) for operation in done]
         for name, place in dict.fromkeys((o.name, o.place) for o in done):
             same = [o for o in done if (o.name, o.place) == (name, place)]
             row = {"phase": phase, "operation": name, "where": str(place)}
@@ -37,10 +37,14 @@ def placements(config: Config, operations: Mapping[str, Sequence[Operation]],
     return rows
 
 
-def _whole(operation: Operation) -> Operation:
-    """The products of an expert that runs as a whole are one row."""
-    if operation.place == Place.LOGIC_PIM and operation.name != "expert activation":
-        return replace(operation, name="expert ffn")
+def _whole(operation: Operation, ffn: bool) -> Operation:
+    """Products that run as one program are one row: of an expert, if it runs as a whole, and of
+    attention. What their activation and softmax take is in it."""
+    if operation.place == Place.LOGIC_PIM:
+        if operation.name in ("attention scores", "attention values"):
+            return replace(operation, name=ATTENTION)
+        if ffn and operation.name in ("expert w1, w3", "expert w2"):
+            return replace(operation, name="expert ffn")
     return operation
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What kernels cost: clocks, their causes, and the two figures of merit made from them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..spec.config import Config
@@ -70,6 +71,14 @@ class Stats:
                     self.stalls[cause] += clocks
             else:
                 setattr(self, name, getattr(self, name) + value)
+
+    @classmethod
+    def of(cls, parts: Iterable["Stats"]) -> "Stats":
+        """The sum of all parts."""
+        total = cls()
+        for part in parts:
+            total.add(part)
+        return total
 
     def bandwidth_efficiency(self, config: Config) -> float | None:
         """Useful weight bytes by what the added TSVs could have carried; None if untimed."""

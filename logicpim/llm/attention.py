@@ -76,10 +76,22 @@ class NumpyAttention:
     config : ModelConfig
     room : int or None
         Tokens that all caches together may hold; None for any number.
+
+    Attributes
+    ----------
+    phase : str
+        What is going on, for statistics.
     """
+
+    phase = ""
 
     def __init__(self, config: ModelConfig, room: int | None = None):
         self.config, self.room, self._used = config, room, 0
+
+    def pieces(self, a: Attention, tokens: int, past: int) -> int:
+        """Whether a pass of so many tokens behind ``past`` attends on Logic-PIM: in how many pieces
+        of the context, which the xPU merges; 0 on the xPU, as here."""
+        return 0
 
     def cache(self, capacity: int) -> KvCache:
         """An empty cache for so many tokens of a sequence. Raises CapacityError if they are too

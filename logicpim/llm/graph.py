@@ -6,7 +6,7 @@ Bytes count each operand and result once, two bytes an element, as an FP16 devic
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .kinds import Attention, Block, Mlp, ModelConfig, Moe
@@ -88,6 +88,10 @@ class Batch:
     source: int = 0
 
 
+Pieces = Callable[[Attention, int, int], int]
+"""``pieces(attention, tokens, past)``."""
+
+
 def even(tokens: int, experts: int, top_k: int) -> list[int]:
     """Tokens of each chosen expert of a layer if all experts are chosen as often as can be."""
     each, more = divmod(tokens * top_k, experts)
@@ -97,7 +101,8 @@ def even(tokens: int, experts: int, top_k: int) -> list[int]:
 def operations(config: ModelConfig, batches: Sequence[Batch],
                expert_tokens: Sequence[int] | None = None, *, encoder: bool = False,
                stored: bool = False, expert_bits: float | None = None,
-               xpu_tokens: Sequence[int] = (), whole: bool = False) -> list[Operation]:
+               xpu_tokens: Sequence[int] = (), whole: bool = False,
+               pieces: Pieces = lambda attention, tokens, past: 0) -> list[Operation]:
     """Operations of one pass of all batches together, in the order of the data.
 
     Parameters
@@ -115,17 +120,21 @@ def operations(config: ModelConfig, batches: Sequence[Batch],
         Tokens of each expert that runs on the xPU.
     whole : bool
         Experts on Logic-PIM run there as a whole, with their activation.
+    pieces : callable
+        Pieces of the context that attention takes on Logic-PIM; 0: it runs on the xPU.
     """
     if expert_bits is None:
         expert_bits = STORED_BITS[config.storage] if stored else 16.0
     side = config.blocks[:config.encoder] if encoder else config.blocks[config.encoder:]
-    return _Graph(config, batches, expert_bits, xpu_tokens, whole).run(side, expert_tokens, encoder)
+    graph = _Graph(config, batches, expert_bits, xpu_tokens, whole, pieces)
+    return graph.run(side, expert_tokens, encoder)
 
 
 class _Graph:
     """Operations of a pass; ``op`` makes one with ``tokens`` of all sequences as M."""
 
-    def __init__(self, config, batches, expert_bits, xpu_tokens, whole):
+    def __init__(self, config, batches, expert_bits, xpu_tokens, whole, pieces):
+        self.pieces = pieces
         self.config, self.batches = config, batches
         self.expert_bits, self.xpu_tokens, self.whole = expert_bits, xpu_tokens, whole
         self.tokens = sum(b.sequences * b.tokens for b in batches)
@@ -174,19 +183,25 @@ class _Graph:
             context = batch.past + batch.tokens
             if a.window:
                 context = min(context, a.window + batch.tokens - 1)
-            yield from self.core("attention", a, layers, batch, context)
+            pieces = self.pieces(a, batch.tokens, batch.past)
+            yield from self.core("attention", a, layers, batch, context, pieces)
         if m:
             yield self.op("attention values of latent", layers * a.heads, n=m.value_dim, k=m.rank)
         yield self.op("attention output", layers, n=hidden,
                       k=a.heads * (m.value_dim if m else a.value_dim))
 
-    def core(self, name, a, layers, batch, context):
+    def core(self, name, a, layers, batch, context, pieces=0):
         calls = layers * batch.sequences
-        rows = a.group * batch.tokens
-        yield self.op(f"{name} scores", calls * a.kv_heads, m=rows, n=context, k=a.head_dim)
+        rows, place = a.group * batch.tokens, Place.LOGIC_PIM if pieces else Place.XPU
+        yield self.op(f"{name} scores", calls * a.kv_heads, m=rows, n=context, k=a.head_dim,
+                      place=place)
         yield self.op(f"{name} softmax", calls, m=a.heads * batch.tokens, n=context,
-                      element_ops=4)
-        yield self.op(f"{name} values", calls * a.kv_heads, m=rows, n=a.value_dim, k=context)
+                      element_ops=4, place=place)
+        yield self.op(f"{name} values", calls * a.kv_heads, m=rows, n=a.value_dim, k=context,
+                      place=place)
+        if pieces + a.sinks > 1 and pieces:  # the scores are read again, for what they sum to
+            yield self.op(f"{name} merge", calls, m=a.heads * batch.tokens,
+                          n=context + pieces * a.value_dim, element_ops=2)
 
     def cross(self, a, layers):
         hidden = self.config.hidden_size

@@ -151,6 +151,11 @@ class Device(abc.ABC):
         return {c: self.read_buffer(c, buffer, line, size) for c, size in sizes.items()}
 
     @abc.abstractmethod
+    def write_dram(self, data: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Write granules of the DRAM of some channels by their host ports: addresses [n] and uint8
+        [n, granule_bytes]. What is executed afterwards sees them."""
+
+    @abc.abstractmethod
     def execute(self, programs: Mapping[int, Sequence[Instruction | int]]
                 ) -> dict[int, list[Completion]]:
         """Run one program per channel, all channels in parallel, until the last completion.

@@ -215,13 +215,17 @@ class Instruction:
         """Field values of a descriptor; values outside an enumeration stay plain integers."""
         values = {}
         for f in FIELDS.values():
-            value = f.of(word)
-            if values.get("opcode") in set(Opcode) and values["opcode"] not in f.opcodes:
+            if values.get("opcode") in _KNOWN["opcode"] and values["opcode"] not in f.opcodes:
                 continue
-            kind = {"opcode": Opcode, "buffer": Buffer, "function": Function}.get(
-                f.name, Format if f.name.endswith("_format") else int)
-            values[f.name] = kind(value) if kind is int or value in set(kind) else value
+            value = f.of(word)
+            values[f.name] = _KNOWN[f.name].get(value, value) if f.name in _KNOWN else value
         return cls(**values)
+
+
+_KNOWN = {name: {int(member): member for member in kind} for name, kind in (
+    ("opcode", Opcode), ("buffer", Buffer), ("function", Function),
+    *((name, Format) for name in FIELDS if name.endswith("_format")))}
+"""By field, the members of its enumeration."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from logicpim.rtl.signatures import Activity, EccEvents, GemmEvents
 from logicpim.spec.config import Config
 from logicpim.spec.device import ECC_COUNTERS, Counter
 
+from .executor import ORDER
+
 # Clocks from the DRAM's data to the tile: I/O buffer, gearbox, landing queue, word register; a
 # decoder is one more.
 PIPELINE_AFTER_DRAM = 5
@@ -60,7 +62,7 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        in_flight = Signal(range(2 * self.config.queue_depth + 8))
+        in_flight = Signal(range(2 * self.config.queue_depth + ORDER + 8))
         m.d.sync += in_flight.eq(in_flight + self.accepted - self.completed)
         activity = self._delayed_activity(m)
 

@@ -16,7 +16,9 @@ from .function_slot import FunctionSlot
 from .mover import move_job
 
 PASSES = 8  # GEMM jobs handed out and not done: more than tile and drain hold of useful size
-ORDER = 16  # of these and of function operations, until the completions before theirs are out
+ORDER = 64
+"""Of these and of function operations, until the completions before theirs are out: as many as
+stream beside a softmax, an attention head of 8 extents with 4 panels of values each."""
 
 
 class OperationExecutor(wiring.Component):
@@ -34,6 +36,8 @@ class OperationExecutor(wiring.Component):
     Parameters
     ----------
     config : Config
+    order : int
+        GEMM jobs and functions handed out whose operations have not completed.
 
     Members
     -------
@@ -50,8 +54,8 @@ class OperationExecutor(wiring.Component):
     o : Out, stream of completions
     """
 
-    def __init__(self, config: Config):
-        self.config = config
+    def __init__(self, config: Config, *, order: int = ORDER):
+        self.config, self.order = config, order
         ecc = {"read_error": In(stream.Signature(unsigned(1)))} if config.ecc else {}
         super().__init__({
             "i": In(stream.Signature(operation(config))),
@@ -98,9 +102,10 @@ class OperationExecutor(wiring.Component):
         operation, for another GEMM job)."""
         m.submodules.order = order = Queue(
             data.StructLayout({"tag": unsigned(16), "last": unsigned(1), "function": unsigned(1)}),
-            depth=ORDER)
-        out, passes = Signal(range(ORDER + 1)), Signal(range(PASSES + 1))
-        done, functions = Signal(range(PASSES + 1)), Signal(range(ORDER + 1))
+            depth=self.order)
+        most = self.order + 1
+        out, passes = Signal(range(most)), Signal(range(PASSES + 1))
+        done, functions = Signal(range(most)), Signal(range(most))
         head = order.o.payload
         given, ended, retire, gemm = Signal(), Signal(), Signal(), Signal()
         judged, status = self._verdict(m, head, retire)
@@ -120,8 +125,8 @@ class OperationExecutor(wiring.Component):
             done.eq(done + self.gemm_done - (retire & ~head.function)),
             functions.eq(functions + self.function_done - (retire & head.function)),
         ]
-        room = out != ORDER
-        return out == 0, room, room & (passes + done != PASSES)
+        room = out != self.order
+        return out == 0, room, room & (passes != PASSES)
 
     def _verdict(self, m: Module, head, retire):
         """(the verdict on the pass at the head is there, status of the operation at the head)."""

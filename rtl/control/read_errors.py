@@ -9,7 +9,7 @@ from logicpim.rtl.signatures import bundle_job
 from logicpim.rtl.stream import Queue
 from logicpim.spec.config import Config
 
-from .executor import PASSES
+from .executor import ORDER, PASSES
 
 
 class ReadErrors(wiring.Component):
@@ -22,7 +22,8 @@ class ReadErrors(wiring.Component):
     ----------
     config : Config
     depth : int
-        Jobs handed out whose verdict has not been taken; more must not be.
+        Jobs handed out whose verdict has not been taken; more must not be, nor more than the
+        executor's passes whose words have not all come.
 
     Members
     -------
@@ -31,7 +32,7 @@ class ReadErrors(wiring.Component):
     o : Out, stream of verdicts, one a job: 1 where a word was not correct
     """
 
-    def __init__(self, config: Config, depth: int = PASSES):
+    def __init__(self, config: Config, depth: int = ORDER):
         self.config, self.depth = config, depth
         super().__init__({
             "job": In(1), "words": In(bundle_job(config).members["words"]),
@@ -39,7 +40,8 @@ class ReadErrors(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.jobs = jobs = Queue(self.words.shape(), depth=self.depth)
+        m.submodules.jobs = jobs = Queue(self.words.shape(),
+                                         depth=min(self.depth, PASSES))
         m.submodules.verdicts = verdicts = Queue(unsigned(1), depth=self.depth)
         seen, found = Signal(self.words.shape()), Signal()
         last = seen + 1 == jobs.o.payload

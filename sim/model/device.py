@@ -54,6 +54,10 @@ class ReferenceDevice(Device):
     def read_buffer(self, channel: int, buffer: Buffer, line: int, size: int) -> np.ndarray:
         return self._host_range(channel, buffer, line, size).copy()
 
+    def write_dram(self, data: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        for channel, (granules, each) in data.items():
+            self.dram(channel).reshape(-1, self.config.granule_bytes)[granules] = each
+
     def execute(self, programs: Mapping[int, Sequence[Instruction | int]]
                 ) -> dict[int, list[Completion]]:
         words = {}

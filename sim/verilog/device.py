@@ -88,6 +88,9 @@ class VerilatorDevice(Device):
         nothing = {c: np.broadcast_to(np.uint8(0), size) for c, size in sizes.items()}
         return self._buffer_accesses(buffer, line, nothing, write=False)
 
+    def write_dram(self, data: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        self._ask(Region.DRAM, data, write=True)
+
     def host(self, channel: int, requests: Requests) -> None:
         """Put requests through the host port and fill in their responses."""
         self._hosts({channel: requests})

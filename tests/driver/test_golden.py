@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from logicpim.driver.attend import AttentionRunner
 from logicpim.driver.decode import Decoder
 from logicpim.driver.experts import ExpertRunner
 from logicpim.llm.attention import KvCache
@@ -24,7 +25,8 @@ def decoder(bundled_model):
     config = load_config(bundled_model)
     checkpoint = Checkpoint(bundled_model, config)
     runner = ExpertRunner(ReferenceDevice(PRESETS["channel"]), config, checkpoint)
-    return Decoder(Model(config, checkpoint), runner)
+    attention = AttentionRunner(runner.kernels, config, runner.memory)
+    return Decoder(Model(config, checkpoint), runner, attention=attention)
 
 
 @pytest.mark.parametrize("name", ["answered", "beginning", "behold", "elders", "grace",
