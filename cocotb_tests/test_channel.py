@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHES = ["gemm", "control", "traffic", "functions"]
+BENCHES = ["gemm", "control", "traffic", "functions", "attention"]
+WITH_FUNCTIONS = ["functions", "attention"]
 
 # Refresh takes a bundle from its owner one clock in five, so that every kernel meets it.
 BUSY_REFRESH = ["timing_overrides.nRFCSB=60", "timing_overrides.nREFI=600", "postpone=1",
@@ -43,7 +44,7 @@ simulators = pytest.mark.parametrize(
 @pytest.mark.parametrize("bench", BENCHES)
 def test_small(simulator, bench):
     # Two function modules that do nothing make Icarus two to three times as slow.
-    without = ["functions=false"] if simulator == "icarus" and bench != "functions" else []
+    without = ["functions=false"] if simulator == "icarus" and bench not in WITH_FUNCTIONS else []
     run(simulator, bench, "small", BUSY_REFRESH + without)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""``logicpim run``: greedy decoding of a model folder with its experts on Logic-PIM."""
+"""``logicpim run``: greedy decoding of a model folder, experts and attention on Logic-PIM."""
 
 import argparse
 import time
@@ -44,14 +44,17 @@ EPILOG = """\
 MODEL_DIR is an ordinary Hugging Face folder of one of the families of docs/models.md: config.json,
 model.safetensors (or an index of several files) in FP16, BF16 or FP32, tokenizer.json. The products
 of the experts run on Logic-PIM with FP16 operands and FP32 results, their weights in FP16 or,
-quantised as they are loaded, in 8 bits with scales; all else, and all of a model without experts,
-runs in numpy in float32.
+quantised as they are loaded, in 8 bits with scales. Decode steps attend there too, keys and values
+in FP16 in the device's DRAM; what the prompt needs of attention, and all else, runs in numpy in
+float32 (--attention; docs/models.md says what attention cannot).
 
 what the keys mean
   matches_reference     every logit equals that of the reference backend, bit for bit (--check);
                         null if that was not checked
   placements            a row for each phase and operation: where it ran, M, N, K as
-                        [least, greatest], calls, FLOPs, bytes, Op/B; on Logic-PIM also its cost
+                        [least, greatest], calls, FLOPs, bytes, Op/B; on Logic-PIM also its
+                        cost: that of the softmax is in "attention scores, values", one program,
+                        and that of the activation in "expert ffn"
   cycles                logic clocks in which Logic-PIM had an instruction in flight
   bandwidth_efficiency  useful weight bytes / (channels * cycles * bytes of a beat)
 
@@ -67,8 +70,8 @@ examples
 def add_parser(subparsers):
     """Add ``run``."""
     p = subparsers.add_parser(
-        "run", help="decode text with the experts on Logic-PIM", epilog=EPILOG,
-        description="Decode text greedily, the experts' matrix products on Logic-PIM.")
+        "run", help="decode text with experts and attention on Logic-PIM", epilog=EPILOG,
+        description="Decode text greedily, experts and decode attention on Logic-PIM.")
     p.add_argument("model", type=Path, metavar="MODEL_DIR", help="Hugging Face folder")
     prompt = p.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", metavar="TEXT", help="text to continue")

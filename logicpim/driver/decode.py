@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Decoding with the experts on a device, and on the reference in lockstep to check it.
+"""Decoding with experts and attention on a device, and on the reference in lockstep to check it.
 
 Sequences go through the layers side by side. Only calls of experts and of attention see more than
 one of them, and their results do not depend on that: a sequence has the same bits alone and in any

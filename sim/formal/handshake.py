@@ -152,7 +152,7 @@ UNITS = {
 """All components that give a stream, and what is assumed besides the rule on those they take."""
 
 MAKERS = {Queue: lambda config: Queue(4, depth=4),
-          OperationExecutor: lambda config: OperationExecutor(config, order=16),
+          OperationExecutor: lambda config: OperationExecutor(config, order=4),
           FunctionSlot: lambda config: FunctionSlot(config, passes=control_executor.PASSES),
           HostOrder: lambda config: HostOrder(config, 4),
           MaskedWrites: lambda config: MaskedWrites(config, 4)}

@@ -1,4 +1,4 @@
-"""The bundled model with its experts on the reference device against what transformers says."""
+"""The bundled model, experts and attention on the reference device, and what transformers says."""
 
 import json
 
@@ -17,7 +17,8 @@ from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS
 
 BOUND = 0.005
-"""On a logit: the experts' operands rounded to FP16 (half of 2**-10 each), over four layers."""
+"""On a logit: operands of experts and attention rounded to FP16 (half of 2**-10 each), over four
+layers."""
 
 
 @pytest.fixture(scope="module")

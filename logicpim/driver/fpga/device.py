@@ -93,6 +93,17 @@ class FpgaDevice(Device):
         region, address, granules = self._lines(channel, buffer, line, size)
         return self._read(region, address, granules).reshape(-1)
 
+    def write_dram(self, data: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        for channel, (granules, each) in data.items():
+            self._check(channel)
+            ascending = np.argsort(granules)
+            granules, each = granules[ascending], each[ascending]
+            for first, last in _runs(granules):
+                at = np.searchsorted(granules, first)
+                self._write(Region.DRAM, first, each[at:at + last - first])
+            self._memory.reshape(self._held.shape)[granules] = self._held[granules] = each
+            self._unknown[granules] = False
+
     def execute(self, programs: Mapping[int, Sequence[Instruction | int]]
                 ) -> dict[int, list[Completion]]:
         done = {}
