@@ -52,7 +52,7 @@ class DrainWalker(wiring.Component):
         token = Signal(layout["last_token"].shape)
         taken, walking, page = Signal(), Signal(), Signal()
         part, whole = Signal(), Signal()        # a token of two steps has its second now
-        over, resting, early = Signal(), Signal(), self._early(m, block, walking)
+        over, resting, early = Signal(), Signal(), self._early(m, block, walking, taken)
         twice = block.split if config.has_bytes else block.accumulate
         m.d.comb += walking.eq(taken & ~self._waits(m, walking))
         entry, unit = group, token
@@ -105,17 +105,17 @@ class DrainWalker(wiring.Component):
                                               "scaled", "more", "partial", "accumulate"))]
         return m
 
-    def _early(self, m, block, walking):
+    def _early(self, m, block, walking, taken):
         """Whether the next block would be too near to this one."""
         if not self.config.has_bytes:
             # The adder of lanes has yet to add the last token to what lies there.
             idle = Signal()
             m.d.sync += idle.eq(~walking)
             return block.accumulate & ~idle
-        age = Signal(range(self.apart))         # clocks since it was taken
+        age = Signal(range(self.apart))         # clocks since it was taken, and waits no more
         with m.If(age != self.apart - 1):
             m.d.sync += age.eq(age + 1)
-        with m.If(self.blocks.valid & self.blocks.ready):
+        with m.If(self.blocks.valid & self.blocks.ready | taken & ~walking):
             m.d.sync += age.eq(0)
         return block.partial & (age != self.apart - 1)
 

@@ -21,16 +21,18 @@ random_bits, random_scales, run = bench.random_bits, bench.random_scales, bench.
 
 @pytest.mark.parametrize("m", [1, pytest.param(3, marks=pytest.mark.full)])
 def test_small_groups_of_scales(seed, m):
-    """A word a group: blocks nearer than the sums that they add to each other."""
+    """A word a group: blocks nearer than the sums that they add to each other; so where the first
+    waits for what it is to be added to."""
     rng = np.random.default_rng(seed)
     config = MIXED.replace(formats=("fp16", "int8"))
     works = []
-    for weights in (Format.INT8, Format.FP16):
+    for weights in (Format.INT8, Format.FP16, Format.INT8):
         x, w = random_bits(rng, (m, 70)), random_bits(rng, (5, 70), weights)
         groups = layout.scale_groups(config, 70, 1, weights)
         works.append(Work(config, x, w, Format.FP32, 40 * len(works), 40 * len(works), rng,
                           weights=weights, scales=random_scales(rng, (5, groups), 0),
-                          scale_line=90 + 16 * len(works), scale_group=1))
+                          scale_line=90 + 16 * len(works), scale_group=1,
+                          accumulate=len(works) == 2))
     run(rng, config, works)
 
 
