@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from amaranth.back.rtlil import ModuleEmitter
 from amaranth.hdl._nir import Net, Netlist, Value
 
+# Amaranth has 16: no room for the inputs of a stack of 32 channels, which have 86,000.
+_BITS = 24
+
 _emit_memory, _new = ModuleEmitter.emit_memory, tuple.__new__
 
 
@@ -40,7 +43,9 @@ _REPLACED = (
     # The search for combinational loops is left to Verilator and Yosys, which read all of it.
     (Netlist, "check_comb_cycles", lambda netlist: None),
     (Netlist, "resolve_value", _resolve_value),
-    (Net, "from_cell", classmethod(lambda cls, cell, bit: int.__new__(cls, cell << 16 | bit))),
+    (Net, "from_cell", classmethod(lambda cls, cell, bit: int.__new__(cls, cell << _BITS | bit))),
+    (Net, "cell", property(lambda net: net >> _BITS)),
+    (Net, "bit", property(lambda net: net & (1 << _BITS) - 1)),
     (Value, "__new__", _value),
     (Value, "__getitem__", _slice),
 )
@@ -48,7 +53,8 @@ _REPLACED = (
 
 @contextmanager
 def quick():
-    """While open, elaboration takes about half its time and makes the same text.
+    """While open, elaboration takes about half its time, has room for modules with more than
+    65,536 bits of inputs, and makes the same text.
 
     Nor does the collector look again and again at millions of objects in use.
     """
