@@ -24,12 +24,19 @@ from logicpim.rtl.stream import Queue, connect, transfer
 from logicpim.rtl.tsv.interface import TsvInterface
 from logicpim.rtl.tsv.lane_ends import LogicLanes, lane_ports
 from logicpim.spec.config import Config
+from logicpim.spec.errors import ConfigError
 from logicpim.spec.isa import INSTRUCTION_BITS
 
 
-def _dram_ports(config: Config) -> dict:
-    """The DRAM's ports with flat conventional names."""
-    ports = {}
+def side_ports(config: Config) -> dict:
+    """The ports of host and DRAM with flat conventional names."""
+    ports = {
+        "host_req_valid": In(1), "host_req_ready": Out(1), "host_req_write": In(1),
+        "host_req_region": In(2), "host_req_address": In(host_address_bits(config)),
+        "host_req_data": In(config.granule_bits), "host_req_mask": In(config.granule_bytes),
+        "host_resp_valid": Out(1), "host_resp_ready": In(1),
+        "host_resp_data": Out(config.granule_bits), "host_resp_error": Out(1),
+    }
     for slot in (0, 1):
         for bus, layout in (("row", row_command(config)), ("column", column_command(config))):
             for name, shape in layout.members.items():
@@ -40,20 +47,19 @@ def _dram_ports(config: Config) -> dict:
     return ports | {f"dram_{name}": member for name, member in data.items()}
 
 
-class Channel(wiring.Component):
-    """A complete channel of Logic-PIM: what one pseudo channel has on the logic die.
+class ChannelBase(wiring.Component):
+    """A channel but for where its operations come from and its completions go to.
 
-    Promises that instructions complete in program order, each with one completion; that a
-    refused instruction has no effect; that every host request gets one response, in order.
+    Promises that every host request gets one response, in order.
 
     Parameters
     ----------
     config : Config
+    members : dict
+        Further ports.
 
     Members
     -------
-    insn_valid, insn_ready, insn_payload : instructions in, 256 bits, see ``docs/isa.md``
-    done_valid, done_ready, done_tag, done_status : completions out
     host_req_* : requests in: ``write``, ``region``, ``address`` (granules), ``data``,
         ``mask`` (a bit per byte written)
     host_resp_* : responses out: ``data`` (of a read), ``error`` (no such address, or a bundle of
@@ -63,19 +69,9 @@ class Channel(wiring.Component):
         port, see :mod:`logicpim.rtl.tsv.lane_ends`
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, members: dict):
         self.config = config
-        super().__init__({
-            "insn_valid": In(1), "insn_ready": Out(1), "insn_payload": In(INSTRUCTION_BITS),
-            "done_valid": Out(1), "done_ready": In(1),
-            "done_tag": Out(16), "done_status": Out(8),
-            "host_req_valid": In(1), "host_req_ready": Out(1), "host_req_write": In(1),
-            "host_req_region": In(2), "host_req_address": In(host_address_bits(config)),
-            "host_req_data": In(config.granule_bits), "host_req_mask": In(config.granule_bytes),
-            "host_resp_valid": Out(1), "host_resp_ready": In(1),
-            "host_resp_data": Out(config.granule_bits), "host_resp_error": Out(1),
-            **_dram_ports(config),
-        })
+        super().__init__(members | side_ports(config))
 
     def elaborate(self, platform):
         m = Module()
@@ -85,7 +81,7 @@ class Channel(wiring.Component):
         m.submodules.gemm = gemm = GemmModule(config)
         m.submodules.loader = loader = Loader(config)
         m.submodules.storer = storer = Storer(config)
-        m.submodules.decoder = decoder = InstructionDecoder(config)
+        operations = self._operations(m)
         m.submodules.executor = executor = OperationExecutor(config)
         m.submodules.host = host = HostPort(config)
 
@@ -93,7 +89,7 @@ class Channel(wiring.Component):
         connect(m, tsv.beats, loader.i)
         connect(m, loader.o, gemm.beats)
         connect(m, storer.o, tsv.words)
-        connect(m, decoder.o, executor.i)
+        connect(m, operations, executor.i)
         connect(m, executor.bundle, dram.job)
         connect(m, executor.gemm, gemm.job)
         connect(m, executor.load, loader.job)
@@ -107,9 +103,17 @@ class Channel(wiring.Component):
         self._functions(m, executor)
         self._counters(m, gemm, dram, host, tsv, executor)
         self._dram_ports(m, dram.bus, tsv.bus, host)
-        self._instruction_ports(m, decoder, executor)
+        self._instruction_ports(m, executor)
         self._host_ports(m, host)
         return m
+
+    def _operations(self, m: Module):
+        """The stream of operations, before there is anything else but the DRAM's side and GEMM."""
+        raise NotImplementedError
+
+    def _instruction_ports(self, m: Module, executor) -> None:
+        """Where operations come from and completions go to; what the counters are told of it."""
+        raise NotImplementedError
 
     def _host_dram(self, m: Module, host, dram, tsv) -> None:
         """The host port's way to the DRAM."""
@@ -157,25 +161,6 @@ class Channel(wiring.Component):
             wiring.connect(m, functions.read, m.submodules.buffer_ports.sources)
             wiring.connect(m, functions.write, m.submodules.buffer_ports.activations)
             m.d.comb += executor.function_done.eq(functions.done)
-
-    def _instruction_ports(self, m: Module, decoder, executor) -> None:
-        m.submodules.instructions = queue = Queue(unsigned(INSTRUCTION_BITS),
-                                                  depth=self.config.queue_depth)
-        m.submodules.completions = completions = Queue(COMPLETION, depth=self.config.queue_depth)
-        connect(m, executor.o, completions.i)
-        connect(m, queue.o, decoder.i)
-        if self._hold is not None:
-            with m.If(self._hold):
-                m.d.comb += [decoder.i.valid.eq(0), queue.o.ready.eq(0)]
-        m.d.comb += [
-            queue.i.valid.eq(self.insn_valid), queue.i.payload.eq(self.insn_payload),
-            self.insn_ready.eq(queue.i.ready),
-            self.done_valid.eq(completions.o.valid), completions.o.ready.eq(self.done_ready),
-            self.done_tag.eq(completions.o.payload.tag),
-            self.done_status.eq(completions.o.payload.status),
-        ]
-        m.d.comb += [self._counted.accepted.eq(transfer(queue.i)),
-                     self._counted.completed.eq(transfer(executor.o))]
 
     def _host_ports(self, m: Module, host) -> None:
         m.submodules.host_requests = queue = Queue(host_request(self.config), depth=4)
@@ -230,5 +215,58 @@ class Channel(wiring.Component):
             counters.host_granule.eq(dram.host_done),
             counters.clear.eq(host.clear),
         ]
+        if self.config.stack:
+            m.d.comb += counters.tile.stall_broadcast.eq(gemm.events.stall_broadcast)
         for source, sink in zip(counters.values, host.counters, strict=True):
             m.d.comb += sink.eq(source)
+
+
+class Channel(ChannelBase):
+    """A complete channel of Logic-PIM: what one pseudo channel has on the logic die.
+
+    Promises that instructions complete in program order, each with one completion; that a
+    refused instruction has no effect; that every host request gets one response, in order.
+
+    Parameters
+    ----------
+    config : Config
+        Not of a stack, whose channels have no decoder: :class:`~logicpim.rtl.stack.Stack`.
+
+    Members
+    -------
+    insn_valid, insn_ready, insn_payload : instructions in, 256 bits, see ``docs/isa.md``
+    done_valid, done_ready, done_tag, done_status : completions out
+    host_*, dram_* : see :class:`ChannelBase`
+    """
+
+    def __init__(self, config: Config):
+        if config.stack:
+            raise ConfigError("a channel of a stack has no decoder of its own: stack=false")
+        super().__init__(config, {
+            "insn_valid": In(1), "insn_ready": Out(1), "insn_payload": In(INSTRUCTION_BITS),
+            "done_valid": Out(1), "done_ready": In(1),
+            "done_tag": Out(16), "done_status": Out(8)})
+
+    def _operations(self, m: Module):
+        m.submodules.decoder = self._decoder = InstructionDecoder(self.config)
+        return self._decoder.o
+
+    def _instruction_ports(self, m: Module, executor) -> None:
+        decoder = self._decoder
+        m.submodules.instructions = queue = Queue(unsigned(INSTRUCTION_BITS),
+                                                  depth=self.config.queue_depth)
+        m.submodules.completions = completions = Queue(COMPLETION, depth=self.config.queue_depth)
+        connect(m, executor.o, completions.i)
+        connect(m, queue.o, decoder.i)
+        if self._hold is not None:
+            with m.If(self._hold):
+                m.d.comb += [decoder.i.valid.eq(0), queue.o.ready.eq(0)]
+        m.d.comb += [
+            queue.i.valid.eq(self.insn_valid), queue.i.payload.eq(self.insn_payload),
+            self.insn_ready.eq(queue.i.ready),
+            self.done_valid.eq(completions.o.valid), completions.o.ready.eq(self.done_ready),
+            self.done_tag.eq(completions.o.payload.tag),
+            self.done_status.eq(completions.o.payload.status),
+        ]
+        m.d.comb += [self._counted.accepted.eq(transfer(queue.i)),
+                     self._counted.completed.eq(transfer(executor.o))]

@@ -139,7 +139,8 @@ def gemm_job(config: Config) -> data.StructLayout:
 
     ``source_line`` is the operand line of (group 0, k word 0); group g, k word w is at
     ``source_line + g * ceil(k / granule_elements) + w`` (with 8-bit weights K counts as padded
-    to whole words, of twice as many elements). ``result_line`` likewise, with the
+    to whole words, of twice as many elements); of ``dealt`` operands (``config.stack``) the lines
+    come of themselves, in the order of their use. ``result_line`` likewise, with the
     result lines of one group in place of the k words. Raw sizes, all >= 1. If ``scaled``, the
     binary32 scales are in the lines from ``scale_line`` on: those of a row block's rows for its
     first ``scale_group`` weight words, for the next, and so on, then those of the next row block.
@@ -154,7 +155,7 @@ def gemm_job(config: Config) -> data.StructLayout:
         "weight_format": Format, "input_format": Format, "output_format": Format,
         "scaled": unsigned(1), "scale_line": unsigned(ceil_log2(config.input_lines)),
         "scale_group": unsigned(8), "accumulate": unsigned(1),
-        "transpose": unsigned(1),
+        "transpose": unsigned(1), **({"dealt": unsigned(1)} if config.stack else {}),
     })
 
 
@@ -190,5 +191,12 @@ def beat_stream(config: Config) -> stream.Signature:
 class GemmEvents(Signature):
     """What the tile did this clock: took a beat, or why not (at most one is high)."""
 
-    def __init__(self):
-        super().__init__({"active": Out(1), "stall_output": Out(1), "stall_weights": Out(1)})
+    def __init__(self, config: Config):
+        broadcast = {"stall_broadcast": Out(1)} if config.stack else {}
+        super().__init__({"active": Out(1), "stall_output": Out(1), "stall_weights": Out(1),
+                          **broadcast})
+
+
+def line_stream(config: Config) -> stream.Signature:
+    """Operand lines that a channel of a stack is given, in the order of their use."""
+    return stream.Signature(unsigned(config.line_bits))

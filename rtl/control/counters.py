@@ -30,6 +30,7 @@ class Counters(wiring.Component):
     -------
     accepted, completed : In, pulses as an instruction enters the queue and as its completion
         is put out; the first clock counted is the one after ``accepted``
+    refused : In, a pulse for an instruction that does not come (``config.stack``)
     tile : In, what the tile did
     activity : In, what the DRAM controller does
     function : In, a function module has a job
@@ -45,10 +46,11 @@ class Counters(wiring.Component):
         ecc = {"ecc": In(EccEvents(config))} if config.ecc else {}
         super().__init__({
             "accepted": In(1), "completed": In(1),
-            "tile": In(GemmEvents()), "activity": In(Activity), "function": In(1),
+            "tile": In(GemmEvents(config)), "activity": In(Activity), "function": In(1),
             "word_read": In(1), "word_written": In(1), "host_granule": In(1), "refresh": In(1),
             "clear": In(1), "in_flight": Out(1),
             "values": Out(unsigned(64)).array(len(Counter)), **ecc,
+            **({"refused": In(1)} if config.stack else {}),
         })
 
     def _delayed_activity(self, m: Module):
@@ -63,7 +65,8 @@ class Counters(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         in_flight = Signal(range(2 * self.config.queue_depth + ORDER + 8))
-        m.d.sync += in_flight.eq(in_flight + self.accepted - self.completed)
+        ended = self.completed + self.refused if self.config.stack else self.completed
+        m.d.sync += in_flight.eq(in_flight + self.accepted - ended)
         activity = self._delayed_activity(m)
 
         causes = {c: Signal(name=c.name.lower()) for c in Counter if c not in ECC_COUNTERS}
@@ -84,6 +87,9 @@ class Counters(wiring.Component):
                 m.d.comb += causes[Counter.ACTIVE].eq(1)
             with m.Elif(self.tile.stall_output):
                 m.d.comb += causes[Counter.STALL_OUTPUT].eq(1)
+            if self.config.stack:
+                with m.Elif(self.tile.stall_broadcast):
+                    m.d.comb += causes[Counter.STALL_BROADCAST].eq(1)
             with m.Elif(self.tile.stall_weights & (activity != Activity.IDLE)):
                 with m.Switch(activity):
                     for state, counter in waits.items():

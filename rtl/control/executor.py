@@ -49,6 +49,8 @@ class OperationExecutor(wiring.Component):
     gemm_done, load_done, bundle_done, function_done : In, a pulse for each finished job; a STORE
         is finished with its ``bundle`` job, which is when DRAM has taken the last word
     running : Out, a function job is under way
+    begun : Out, a pulse for each GEMM with dealt operands whose first pass is handed out: what it
+        reads in this channel's slice has been written (``config.stack``)
     read_error : In, stream of verdicts on the jobs that read, in order (``config.ecc``): 1 where
         a word was not correct; awaited before the operation's completion, whose status it decides
     o : Out, stream of completions
@@ -67,6 +69,7 @@ class OperationExecutor(wiring.Component):
             "gemm_done": In(1), "load_done": In(1), "bundle_done": In(1), "function_done": In(1),
             "running": Out(1),
             "o": Out(stream.Signature(COMPLETION)), **ecc,
+            **({"begun": Out(1)} if config.stack else {}),
         })
 
     def _payloads(self, m: Module, op, tokens_left, source_line, result_line, block_tokens):
@@ -90,7 +93,7 @@ class OperationExecutor(wiring.Component):
             self.gemm.payload.result_line.eq(result_line),
             *(self.gemm.payload[name].eq(op[name]) for name in
               ("weight_format", "input_format", "output_format", "scaled", "scale_line",
-               "scale_group", "accumulate", "transpose")),
+               "scale_group", "accumulate", "transpose", *(["dealt"] if config.stack else []))),
             self.load.payload.line.eq(result_line),
             self.store.payload.line.eq(source_line),
         ]
@@ -174,6 +177,13 @@ class OperationExecutor(wiring.Component):
         with m.If(over):
             m.next = "COMPLETE"
 
+    def _begins(self, m: Module, op, issue) -> None:
+        """Tells of the first pass of a GEMM with dealt operands."""
+        if self.config.stack:
+            first = Signal()
+            m.d.comb += self.begun.eq(issue & first & op.dealt)
+            m.d.sync += first.eq((first | self.i.ready) & ~issue)
+
     def _groups(self, op):
         """Function that multiplies by the token groups of a whole pass."""
         groups = self.config.tile.groups
@@ -202,6 +212,7 @@ class OperationExecutor(wiring.Component):
             with m.If(op.opcode == opcode):
                 m.d.comb += [work.eq(worker.ready), done.eq(worker_done)]
         following = self.i.payload
+        self._begins(m, op, issue)
         offer, put, wait = self._slot(m, op, issue, following)
         idle, room, room_for_gemm = self._completions(m, op, issue, last, put)
         is_function = ((following.opcode == Opcode.ACTIVATE)

@@ -46,18 +46,22 @@ def artefacts(config: Config, prefix: str = "logicpim_",
               top=None) -> tuple[dict[str, str], list[str]]:
     """Text by file name of everything that is generated for a configuration, and the modules.
 
-    ``top`` makes the component instead of :class:`~logicpim.rtl.channel.Channel`. With
-    ``lane_repair`` the channel has a counterpart on the DRAM die, which is in no file list.
+    ``top`` makes the component instead of :class:`~logicpim.rtl.channel.Channel` or, with
+    ``stack``, :class:`~logicpim.rtl.stack.Stack`. With ``lane_repair`` a channel has a counterpart
+    on the DRAM die, which is in no file list.
     """
     check_prefix(prefix)
     name, other_die = "channel", {}
     if top is None:
         from logicpim.rtl.channel import Channel
         from logicpim.rtl.host.channel import AxiChannel
+        from logicpim.rtl.stack import Stack
         from logicpim.rtl.tsv.lane_ends import DramLanes
-        top = partial(Channel, config.replace(stack=False))
-        if config.host == "axi":
-            name, top = "axi_channel", partial(AxiChannel, config.replace(stack=False))
+        top = partial(Channel, config)
+        if config.stack:
+            name, top = "stack", partial(Stack, config)
+        elif config.host == "axi":
+            name, top = "axi_channel", partial(AxiChannel, config)
         if config.lane_repair:
             other_die = emit(config, partial(DramLanes, config), DRAM_LANES, prefix)
     renamed = {}
@@ -87,7 +91,7 @@ def artefacts(config: Config, prefix: str = "logicpim_",
         "sha256": {name: hashlib.sha256(text.encode()).hexdigest()
                    for name, text in files.items()},
     }
-    if config.channels > 1:
+    if config.channels > 1 and not config.stack:
         manifest["note"] = (f"`{name}` is one of {config.channels} equal channels: "
                             f"the integrator instantiates the others")
     if other_die:

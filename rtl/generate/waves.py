@@ -42,6 +42,12 @@ def _traces(config: Config):
     slots = [f"dram_{bus}{slot}_command" for bus in ("row", "column") for slot in (0, 1)]
     dram = [(name, 4, "dram") for name in slots]
     dram.append(("dram_path", config.dram.bundles, None))
+    if config.stack:
+        (title, instructions), (_, host) = native
+        instructions.insert(3, ("insn_channels", config.channels, None))
+        return [("clock", clock), (title, instructions), *(
+            (f"channel {index}", [(f"ch{index:02}_{name}", *rest) for name, *rest in host + dram])
+            for index in range(config.channels))]
     if config.host == "native":
         return [("clock", clock), *native, ("DRAM commands", dram)]
     # A net has one of the names of the signals that are one with it.

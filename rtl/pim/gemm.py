@@ -16,6 +16,7 @@ from logicpim.rtl.signatures import (
     beat_stream,
     cells_per_line,
     gemm_job,
+    line_stream,
 )
 from logicpim.rtl.stream import connect
 from logicpim.spec.config import Config
@@ -36,6 +37,7 @@ class GemmModule(wiring.Component):
     -------
     job : In, stream of :func:`~logicpim.rtl.signatures.gemm_job`
     beats : In, :func:`~logicpim.rtl.signatures.beat_stream`
+    lines : In, :func:`~logicpim.rtl.signatures.line_stream`, of dealt jobs (``config.stack``)
     operands : Out, :class:`~logicpim.rtl.signatures.BufferRead`
     prior : Out, :class:`~logicpim.rtl.signatures.BufferRead`, of what results are added to; must be
         ready always
@@ -60,7 +62,8 @@ class GemmModule(wiring.Component):
             "prior": Out(BufferRead(config.temp_lines, config.line_bits)),
             "results": Out(BufferWrite(config.temp_lines, config.line_bits,
                                        cells_per_line(config))),
-            "done": Out(1), "busy": Out(1), "events": Out(GemmEvents())})
+            "done": Out(1), "busy": Out(1), "events": Out(GemmEvents(config)),
+            **({"lines": In(line_stream(config))} if config.stack else {})})
 
     def elaborate(self, platform):
         m = Module()
@@ -73,6 +76,8 @@ class GemmModule(wiring.Component):
         connect(m, divider.o, sequencer.job)
         connect(m, wiring.flipped(self.beats), sequencer.beats)
         connect(m, sequencer.blocks, drain.blocks)
+        if self.config.stack:
+            connect(m, wiring.flipped(self.lines), sequencer.lines)
         wiring.connect(m, wiring.flipped(self.operands), sequencer.operands)
         wiring.connect(m, wiring.flipped(self.prior), drain.prior)
         wiring.connect(m, wiring.flipped(self.results), drain.results)

@@ -23,7 +23,7 @@ def tile_job(config: Config) -> data.StructLayout:
     tokens that two units share one. ``grouped``: scales for groups of words, of which
     ``last_in_group`` is the last. With a weight stored as W[K, N] (``transpose``) a row block of it
     is a half of a word here, a group is one of its words in a row block, and ``last_odd`` tells
-    whether the last of these has results in both halves.
+    whether the last of these has results in both halves. ``dealt``: lines come of themselves.
     """
     tile, job = config.tile, gemm_job(config)
     return data.StructLayout({
@@ -37,7 +37,8 @@ def tile_job(config: Config) -> data.StructLayout:
         "brain_inputs": unsigned(1), "split": unsigned(1), "reshaped": unsigned(1),
         "scaled": unsigned(1), "scale_line": job["scale_line"].shape,
         "transpose": unsigned(1), "last_odd": unsigned(1),
-        "grouped": unsigned(1), "last_in_group": unsigned(9)})
+        "grouped": unsigned(1), "last_in_group": unsigned(9),
+        **({"dealt": unsigned(1)} if config.stack else {})})
 
 
 class JobDivider(wiring.Component):
@@ -83,6 +84,8 @@ class JobDivider(wiring.Component):
             line = job.k - 1 >> bits
             m.d.sync += [divided.last_line.eq(line),
                          divided.brain_inputs.eq(job.input_format == Format.BF16)]
+            if self.config.stack:
+                m.d.sync += divided.dealt.eq(job.dealt)
             if self.config.transposes:
                 last = Signal(len(job.n))
                 m.d.comb += last.eq(job.n - 1)

@@ -28,6 +28,7 @@ class ScaleReader(wiring.Component):
     ready : In, the port would grant a read
     data : In, of the port
     enable, address : Out, a line of scales is to be read now, before anything else
+    pending : Out, a line is wanted and has not been granted before (``config.stack``)
     scales : Out, of a block's rows; ``valid`` : Out, in the clock after ``block``
     """
 
@@ -37,6 +38,7 @@ class ScaleReader(wiring.Component):
         super().__init__({
             "start": In(1), "scaled": In(1), "line": In(line), "block": In(1), "final": In(1),
             "ready": In(1), "data": In(config.line_bits), "enable": Out(1), "address": Out(line),
+            **({"pending": Out(1)} if config.stack else {}),
             "scales": Out(config.tile.rows * 32), "valid": Out(1)})
 
     def elaborate(self, platform):
@@ -50,6 +52,8 @@ class ScaleReader(wiring.Component):
             self.enable.eq(wanted | self.block & ~self.final & slot.all()),
             self.address.eq(address), self.scales.eq(held.word_select(taken, len(self.scales))),
         ]
+        if self.config.stack:
+            m.d.comb += self.pending.eq(wanted)
         m.d.sync += [wanted.eq(self.enable & ~self.ready), coming.eq(self.enable & self.ready),
                      self.valid.eq(self.block)]
         with m.If(coming):

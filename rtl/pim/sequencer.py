@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from logicpim.rtl.pim.block import beat_kind, beat_place, row_block
 from logicpim.rtl.pim.job import tile_job
 from logicpim.rtl.pim.scales import ScaleReader
-from logicpim.rtl.signatures import BufferRead, GemmEvents, beat_stream
+from logicpim.rtl.signatures import BufferRead, GemmEvents, beat_stream, line_stream
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 
@@ -44,6 +44,8 @@ class Sequencer(wiring.Component):
     job : In, stream of :func:`~logicpim.rtl.pim.job.tile_job`
     beats : In, :func:`~logicpim.rtl.signatures.beat_stream`; ready does not depend on valid
     operands : Out, :class:`~logicpim.rtl.signatures.BufferRead`
+    lines : In, :func:`~logicpim.rtl.signatures.line_stream`, used by dealt jobs in place of
+        ``operands`` (``config.stack``)
     tokens, weights, kind, mask, mask_upper, place : Out, to the tile, registered: a
         clock after the beat is taken
     blocks : Out, stream of :func:`~logicpim.rtl.pim.block.row_block`, valid in the clock that
@@ -65,11 +67,14 @@ class Sequencer(wiring.Component):
             "mask": Out(tile.depth), "mask_upper": Out(tile.depth),
             "kind": Out(beat_kind(config)), "place": Out(beat_place(config)),
             "blocks": Out(stream.Signature(row_block(config))), "released": In(1),
-            "events": Out(GemmEvents()),
-            "scales": Out(tile.rows * 32), "scales_here": Out(1)})
+            "events": Out(GemmEvents(config)),
+            "scales": Out(tile.rows * 32), "scales_here": Out(1),
+            **({"lines": In(line_stream(config))} if config.stack else {})})
 
     def elaborate(self, platform):
         m = Module()
+        if self.config.has_bytes:
+            m.submodules.scales = self._reader = ScaleReader(self.config)
         job = Signal(tile_job(self.config), reset_less=True)
         active = Signal()                       # a step is to be done
         word = Signal(24, reset_less=True)      # the step's
@@ -77,7 +82,7 @@ class Sequencer(wiring.Component):
         start, page = Signal(reset_less=True), Signal()
         second = Signal()                       # the upper half of the last step is to be done
         again = Signal(reset_less=True)         # its word is that of the register
-        here = Signal()                         # the step's line is here
+        read = Signal(name="here")              # the step's line has been read
         undrained = Signal(2)                   # blocks
         same = Signal(reset_less=True)          # the last step's weights have 8 bits
         odd = Signal(reset_less=True)           # the upper half of a line has its turn
@@ -89,6 +94,7 @@ class Sequencer(wiring.Component):
         free, lower, upper = Signal(), Signal(), Signal()
         following = (group != 0) & ~job.transpose
         repeated = Mux(second, again, following)
+        here = self._lines(m, job, lower, read)
         within, last_within = self._within(m, job, word, last_word, lower, end_of_line)
         m.d.comb += [
             last_word.eq((word == job.last_word)
@@ -114,9 +120,10 @@ class Sequencer(wiring.Component):
 
         fetching = self._scales(m, job, lower & end_of_block, end_of_job)
         self._addresses(m, job, lower, end_of_line, last_word)
+        asks = ~(lower & (end_of_job | ~job.reshaped))
         m.d.comb += self.operands.enable.eq(
-            active & (fetching | ~(lower & (end_of_job | ~job.reshaped))))
-        m.d.sync += here.eq(self.operands.enable & self.operands.ready & ~fetching)
+            active & (fetching | (asks & ~job.dealt if self.config.stack else asks)))
+        m.d.sync += read.eq(self.operands.enable & self.operands.ready & ~fetching)
         self._blocks(m, job, page, lower, upper, last_word, Cat(odd, within), end_of_block,
                      end_of_job, undrained)
         m.d.comb += self.job.ready.eq(~active | lower & end_of_job)
@@ -136,7 +143,20 @@ class Sequencer(wiring.Component):
             self.events.stall_output.eq(active & ~second & ~free),
             self.events.stall_weights.eq(waiting & ~repeated & ~self.beats.valid),
         ]
+        if self.config.stack:
+            m.d.comb += self.events.stall_broadcast.eq(
+                active & ~second & free & job.dealt & ~self.lines.valid
+                & (repeated | self.beats.valid))
         return m
+
+    def _lines(self, m, job, lower, read):
+        """Whether the step's line is here."""
+        if not self.config.stack:
+            return read
+        # Scales come before the first line they are for; here no order of reads sees to that.
+        scales = self._reader.pending if self.config.has_bytes else 0
+        m.d.comb += self.lines.ready.eq(lower & job.dealt)
+        return Mux(job.dealt, self.lines.valid & ~scales, read)
 
     def _within(self, m, job, word, last_word, lower, end_of_line):
         """(word within its block, it is the block's last)."""
@@ -154,7 +174,7 @@ class Sequencer(wiring.Component):
         """Whether the operand port is to read a line of scales now."""
         if not self.config.has_bytes:
             return Const(0)
-        m.submodules.scales = self._reader = reader = ScaleReader(self.config)
+        reader = self._reader
         taken = self.job.payload
         m.d.comb += [
             reader.start.eq(self.job.valid & self.job.ready), reader.scaled.eq(taken.scaled),
@@ -270,7 +290,10 @@ class Sequencer(wiring.Component):
         """Operands and weights of the beat; the line ``line_is`` (new, to be used further)."""
         config, tile = self.config, self.config.tile
         half = tile.depth * 16
-        line = [self.operands.data.word_select(i, half) for i in range(2 * tile.tokens)]
+        whole = self.operands.data
+        if config.stack:
+            whole = Mux(job.dealt, self.lines.payload, whole)
+        line = [whole.word_select(i, half) for i in range(2 * tile.tokens)]
         tokens, rest = (Signal(tile.tokens * half, name=name, reset_less=True)
                         for name in ("operand_lower", "operand_upper"))
         weights, kept = (Signal(config.beat_bits, name=name, reset_less=True)
