@@ -34,9 +34,9 @@ from .trace import check_trace, wants_trace, write_trace
 
 EPILOG = """\
 X [M, K] and W [N, K] are seeded normal values, in the formats of --input and --weights; with
---scale-group W is quantised. The rows
-of W are dealt over the channels; what exceeds the buffers is cut into several instructions. The
-result is compared bit for bit with the reference model.
+--scale-group W is quantised. The rows of W are dealt over the channels, and on a stack (--config
+paper) X over their slices of the input buffer; what exceeds the buffers is cut into several
+instructions. The result is compared bit for bit with the reference model.
 
 what the keys mean
   cycles                logic clocks from the instruction's acceptance to its completion, of the
@@ -60,6 +60,7 @@ examples
   logicpim bench gemm --config small --m 3 --n 7 --k 11 --trace commands.csv
   logicpim bench gemm --config small --m 3 --n 70 --k 110 --perfetto timeline.json
   logicpim bench gemm --m 8 --n 4096 --k 4096 --channels 4 --backend reference
+  logicpim bench gemm --config paper --set channels=4 --m 4 --n 512 --k 4096
 """
 
 FORMATS = {f.name.lower(): f for f in Format}

@@ -6,9 +6,10 @@ import time
 import numpy as np
 
 from ..driver.backends import open_device
-from ..driver.ffn import FfnJob, FfnKernels, load_ffn, place
+from ..driver.ffn import FfnJob, FfnKernels
 from ..driver.kernel import Kernels
 from ..driver.memory import Memory
+from ..driver.network import load_ffn, place
 from ..driver.stats import Stats
 from ..spec.errors import LogicPimError
 from ..spec.functions import Function
@@ -26,11 +27,13 @@ EPILOG = """\
 Y [M, hidden] = (f(X . Wgate^T) * (X . Wup^T)) . Wdown^T, all in FP16 with sums in FP32: GEMM gate,
 GEMM up and ACTIVATE by blocks of columns, GEMM down, in one program without the host between.
 Rows of gate and up are dealt over the channels, and with them the columns of down; what the
-channels contribute to Y is added at the end. The keys are those of bench gemm, over the whole
-network; weight_bytes = 3 * hidden * intermediate * 2.
+channels contribute to Y is added at the end. On a stack (--config paper) the rows of all three are
+dealt, one program is for all channels and each has the activations of the others. The keys are
+those of bench gemm, over the whole network; weight_bytes = 3 * hidden * intermediate * 2.
 
 examples
   logicpim bench ffn --m 4 --hidden 4096 --intermediate 448     Mixtral 8x7B, 1 of 32 channels
+  logicpim bench ffn --config paper --m 4 --hidden 4096 --intermediate 14336   all of it, minutes
   logicpim bench ffn --config small --m 3 --hidden 24 --intermediate 40 --function gelu
 """
 

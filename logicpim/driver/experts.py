@@ -18,9 +18,10 @@ from ..spec.device import Device
 from ..spec.errors import CapacityError, ModelError
 from ..spec.functions import Function
 from ..spec.isa import Format
-from .ffn import Ffn, FfnJob, FfnKernels, operand_unit
+from .ffn import FfnJob, FfnKernels
 from .kernel import Job, Kernels
 from .memory import Matrix, Memory, load, load_quantised
+from .network import Ffn, operand_unit
 from .stats import Stats
 
 

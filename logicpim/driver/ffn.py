@@ -9,60 +9,17 @@ import numpy as np
 
 from ..sim.model import layout
 from ..spec.config import Config
-from ..spec.device import Device
 from ..spec.errors import CapacityError
 from ..spec.functions import Function
 from ..spec.isa import FIELDS, Buffer, Format, Instruction, Opcode
 from .kernel import Deal, Kernels
-from .memory import Matrix, Memory, load
+from .memory import Matrix
+from .network import Ffn, Shape, results
 from .stats import Stats
 
 _LATENCY = 80
 """Clocks from the last beat of a block to the start of its activation, and from its last element
 to its last result."""
-
-
-@dataclass(frozen=True)
-class Ffn:
-    """Matrices of a network: gate and up [inner, hidden], down [hidden, inner].
-
-    Rows of gate and up are dealt over the channels. ``down`` has the columns that belong to a
-    channel's rows, a matrix for each, so that nothing passes from channel to channel until the end.
-    In a stack it is one matrix, its rows dealt too, and each channel has what goes into whole words
-    of it, which it shares. All have weights of one format.
-    """
-
-    gate: Matrix
-    up: Matrix
-    down: tuple[Matrix, ...]
-
-
-def place(memory: Memory, hidden: int, inner: int, space: int, bundles: int = 1,
-          fmt: Format = Format.FP16) -> Ffn:
-    """Room for a network. Raises CapacityError if there is none."""
-    unit = operand_unit(memory.config, fmt)
-    gate, up = (memory.place(inner, hidden, space, bundles, fmt, unit) for _ in range(2))
-    if memory.config.stack:
-        return Ffn(gate, up, (memory.place(hidden, inner, space, bundles, fmt),))
-    return Ffn(gate, up, tuple(memory.place_in(piece.channel, hidden, piece.rows, space, bundles,
-                                               fmt) for piece in gate.pieces))
-
-
-def operand_unit(config: Config, fmt: Format) -> int:
-    """Rows of gate and up that come together, as :meth:`Memory.place` wants it: in a stack those
-    that make a word of operands of down."""
-    return config.stack * config.granule_bytes // layout.element_dtype(fmt).itemsize
-
-
-def load_ffn(device: Device, ffn: Ffn, gate: np.ndarray, up: np.ndarray, down: np.ndarray) -> None:
-    """Put the patterns of the matrices in place, by the back door."""
-    load(device, ffn.gate, gate)
-    load(device, ffn.up, up)
-    if ffn.gate.spread:
-        return load(device, ffn.down[0], down)
-    for piece, part in zip(ffn.gate.pieces, ffn.down, strict=True):
-        rows = slice(piece.first_row, piece.first_row + piece.rows)
-        load(device, part, np.ascontiguousarray(down[:, rows]))
 
 
 @dataclass(frozen=True)
@@ -84,49 +41,6 @@ class _Unit:
     x_lines: int
     input_lines: int
     temp_lines: int
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """How a network lies in the buffers of a channel, or in the slices of a stack.
-
-    Attributes
-    ----------
-    x, h : Deal
-        Operands of gate and up, and of down.
-    inner : int
-        Rows of gate.
-    sets : tuple of tuple of int
-        The channels of each program.
-    """
-
-    x: Deal
-    h: Deal
-    inner: int
-    sets: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def of(cls, config: Config, ffn: Ffn, index: int = 0) -> "_Shape":
-        """That of a channel, or of the stack."""
-        gate, inner = ffn.gate, ffn.gate.pieces[index].rows
-        words, mine = (layout.operand_granules(config, k, gate.format) for k in (gate.k, inner))
-        if not gate.spread:
-            return cls(Deal(words), Deal(mine), inner, tuple((p.channel,) for p in gate.pieces))
-        x = Deal.over(config, words, max(len(gate.pieces), len(ffn.down[0].pieces)))
-        every = layout.operand_granules(config, gate.n, gate.format)
-        return cls(x, Deal(every, mine, x.channels), inner, (x.channels,))
-
-
-def _results(ffn: Ffn, index: int, down: bool) -> Iterator[tuple[int, slice, int]]:
-    """(channel, columns of y or h, how many it has made) of what a program leaves."""
-    mine = ffn.gate.pieces[index]
-    if down and not ffn.gate.spread:
-        yield mine.channel, slice(0, ffn.down[0].n), ffn.down[0].n
-        return
-    pieces = [mine] if not ffn.gate.spread else (ffn.down[0] if down else ffn.gate).pieces
-    for piece in pieces:
-        columns = slice(piece.first_row, piece.first_row + piece.rows)
-        yield piece.channel, columns, pieces[0].rows
 
 
 def blocks(config: Config, inner: int, k: int, m: int) -> list[tuple[int, int]]:
@@ -171,22 +85,21 @@ class FfnKernels:
     def run(self, jobs: Sequence[FfnJob], stats: Stats | None = None) -> list[np.ndarray]:
         """float32 [M, hidden] for each job; the channels' contributions are added in order."""
         stats = Stats() if stats is None else stats
-        results = [np.full((len(job.x_bits), job.ffn.down[0].n), -0.0, np.float32) for job in jobs]
+        ys = [np.full((len(job.x_bits), job.ffn.down[0].n), -0.0, np.float32) for job in jobs]
         for unit, columns, y_bits in self._run(jobs, stats, down=True):
             with np.errstate(all="ignore"):  # infinities of two channels make a NaN or stay
-                results[unit.job][unit.first:unit.first + unit.m, columns] += y_bits.view(
-                    np.float32)
+                ys[unit.job][unit.first:unit.first + unit.m, columns] += y_bits.view(np.float32)
         for job in jobs:
             stats.add_gemm(len(job.x_bits), job.ffn.gate.k, job.ffn.gate.n, job.ffn.gate.format)
-        return results
+        return ys
 
     def inner(self, jobs: Sequence[FfnJob], stats: Stats | None = None) -> list[np.ndarray]:
         """FP16 patterns [M, inner] of what goes into down, for each job."""
         stats = Stats() if stats is None else stats
-        results = [np.empty((len(job.x_bits), job.ffn.gate.n), np.uint16) for job in jobs]
+        hs = [np.empty((len(job.x_bits), job.ffn.gate.n), np.uint16) for job in jobs]
         for unit, columns, h_bits in self._run(jobs, stats, down=False):
-            results[unit.job][unit.first:unit.first + unit.m, columns] = h_bits
-        return results
+            hs[unit.job][unit.first:unit.first + unit.m, columns] = h_bits
+        return hs
 
     def _run(self, jobs, stats, *, down: bool) -> Iterator[tuple]:
         """(unit, columns, their patterns of y or of h), in the order of the channels."""
@@ -202,7 +115,7 @@ class FfnKernels:
         line, temp = 0, 0
         for unit in units:
             ffn, x_bits = jobs[unit.job].ffn, jobs[unit.job].x_bits
-            shape = _Shape.of(config, ffn)
+            shape = Shape.of(config, ffn)
             packed = layout.pack_operands(config, x_bits[unit.first:unit.first + unit.m],
                                           ffn.gate.format)
             tokens[line] = shape.x.slices(config, packed)
@@ -211,7 +124,7 @@ class FfnKernels:
                 # A network's last activation runs while the next one's gate streams.
                 program += [(fields, on) for fields in made + last.get(on, [])]
                 last[on] = product
-                for channel, columns, n in _results(ffn, index, down):
+                for channel, columns, n in results(ffn, index, down):
                     reads.setdefault((unit, at, n), {})[channel] = columns
             line += unit.input_lines
             temp += unit.temp_lines
@@ -233,7 +146,7 @@ class FfnKernels:
     def _program(self, ffn: Ffn, index: int, unit: _Unit, line: int, temp: int, with_down: bool):
         """(fields of the instructions of a channel or a stack, those of the last product, line of
         results)."""
-        config, m, shape = self.config, unit.m, _Shape.of(self.config, ffn, index)
+        config, m, shape = self.config, unit.m, Shape.of(self.config, ffn, index)
         inner, tokens = shape.inner, config.tile.tokens
         h_line = line + unit.x_lines
         wide = layout.line_count(config, tokens, inner, Format.FP32)
@@ -287,7 +200,7 @@ class FfnKernels:
 
     def _units(self, index: int, job: FfnJob) -> Iterator[_Unit]:
         """A job cut into as many tokens as fit empty buffers."""
-        config, ffn, shape = self.config, job.ffn, _Shape.of(self.config, job.ffn)
+        config, ffn, shape = self.config, job.ffn, Shape.of(self.config, job.ffn)
         x, h = shape.x.lines, shape.h.lines
         temp = 2 * layout.granules_for(config, shape.inner, Format.FP32)
         temp += layout.granules_for(config, ffn.down[0].pieces[0].rows, Format.FP32)

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from logicpim.driver.ffn import FfnJob, FfnKernels, blocks, load_ffn, place
+from logicpim.driver.ffn import FfnJob, FfnKernels, blocks
 from logicpim.driver.kernel import Kernels
 from logicpim.driver.memory import Memory
+from logicpim.driver.network import load_ffn, place
 from logicpim.driver.stats import Stats
 from logicpim.sim.model.activation import activate
 from logicpim.sim.model.device import ReferenceDevice

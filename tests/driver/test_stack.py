@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from logicpim.driver.experts import ExpertRunner
-from logicpim.driver.ffn import FfnJob, FfnKernels, load_ffn, place
+from logicpim.driver.ffn import FfnJob, FfnKernels
 from logicpim.driver.kernel import Job, Kernels
 from logicpim.driver.memory import Memory, load, load_quantised
+from logicpim.driver.network import load_ffn, place
 from logicpim.driver.quantise import quantise
 from logicpim.llm.checkpoint import Checkpoint
 from logicpim.llm.config import load_config
@@ -97,6 +98,8 @@ def test_products(channels, changes, seed):
         for y, each in zip(found, expected, strict=True):
             assert np.array_equal(y, each)
     assert any(insn.dealt and len(on) == channels for p in device.programs for insn, on in p)
+    for program in device.programs:  # nothing twice
+        assert len({replace(insn, tag=0) for insn, _ in program}) == len(program)
 
 
 def test_transposed(seed):

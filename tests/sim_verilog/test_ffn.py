@@ -4,9 +4,10 @@
 import numpy as np
 import pytest
 
-from logicpim.driver.ffn import FfnJob, FfnKernels, load_ffn, place
+from logicpim.driver.ffn import FfnJob, FfnKernels
 from logicpim.driver.kernel import Kernels
 from logicpim.driver.memory import Memory
+from logicpim.driver.network import load_ffn, place
 from logicpim.driver.stats import Stats
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.sim.verilog import VerilatorDevice
