@@ -26,7 +26,7 @@ FLOORS = {"spec": 0, "rtl": 1, "sim.model": 1, "llm": 1, "sim": 2, "placement": 
           "driver": 3, "system": 3, "synth": 3, "cli": 4, "torch": 4, "__main__": 5}
 # The rooms inside rtl, by the same rule; plain modules beside them are common to all.
 STOREYS = {"rtl": 0, "rtl.dram": 1, "rtl.bank": 1, "rtl.tsv": 1, "rtl.pim": 1, "rtl.control": 2,
-           "rtl.channel": 3, "rtl.stack": 3, "rtl.link": 3, "rtl.host": 4, "rtl.prototype": 4}
+           "rtl.channel": 3, "rtl.link": 3, "rtl.stack": 4, "rtl.prototype": 4, "rtl.host": 5}
 # Shares equal modules for every room, and emits the top: below all and above all.
 COMMON = "rtl.generate"
 
