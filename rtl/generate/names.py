@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 NAMES = "names.json"
 
 _INSTANCE = re.compile(r"^  (\w+) (\w+) \($", re.MULTILINE)
-_SIGNAL = re.compile(r"^  (?:input|output|wire|reg) (?:\[\d+:\d+\] )?(\w+)"
+_SIGNAL = re.compile(r"^  (?:input|output|wire|reg) (?:\[\d+:\d+\] )?(\w+(?:, \w+)*)"
                      r"(?: \[\d+:0\])?(?: =|;| /)", re.MULTILINE)
 _MADE_UP = re.compile(r"_\d+_")  # by Yosys, for what has no name
 
@@ -34,7 +34,8 @@ def name_map(top: str, texts: Iterable[str], renamed: Mapping[str, str]) -> str:
     for title, body in bodies.items():
         instances = {renamed.get(name, name): [name, kind]
                      for kind, name in _INSTANCE.findall(body) if kind in bodies}
-        signals = {renamed[name]: name for name in _SIGNAL.findall(body)
+        found = (name for names in _SIGNAL.findall(body) for name in names.split(", "))
+        signals = {renamed[name]: name for name in found
                    if name in renamed and not _MADE_UP.fullmatch(name)}
         modules[title] = {"instances": instances, "signals": dict(sorted(signals.items()))}
     lines = ",\n".join(f" {json.dumps(title)}: {json.dumps(module, separators=(',', ':'))}"

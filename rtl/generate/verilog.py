@@ -2,6 +2,7 @@
 """From a component to Verilog text: every shared module once, readable names, the same bytes."""
 
 import re
+import textwrap
 
 from amaranth.back.verilog import find_yosys
 
@@ -41,9 +42,9 @@ _READ_ZERO = r"""\g<0>`ifndef SYNTHESIS
 # Yosys asks one select bit in each arm: asking the lower ones too, no two arms overlap.
 _OVERLAP = re.compile(r"(?<=  )(\d+'b\?*1)(\?+):")
 
-# Wires that Yosys names by numbers: an eighth of the text if each had a line.
-_NUMBERED = re.compile(r"^  wire ((?:\[\d+:0\] )?)_\d+_;\n(?:  wire \1_\d+_;\n)+", re.MULTILINE)
-_ON_A_LINE = 12
+# Wires of one width, of which one a line each would be an eighth of the text.
+_EQUAL = re.compile(r"^  wire ((?:\[\d+:0\] )?)\w+;\n(?:  wire \1\w+;\n)+", re.MULTILINE)
+_LINE = 100
 
 # A port is a wire without being told so again.
 _PORT = re.compile(r"^(  (?:input|output) ((?:\[\d+:0\] )?\w+);\n)  wire \2;\n", re.MULTILINE)
@@ -131,7 +132,7 @@ def _simple_names(verilog: str, renamed: dict[str, str] | None = None) -> str:
 
 def _polish(module: str, shared: bool) -> str:
     """Contents for memories, exclusive arms of a case; shared modules are kept out of inlining."""
-    module = _PORT.sub(r"\1", _NUMBERED.sub(_together, module))
+    module = _EQUAL.sub(_together, _PORT.sub(r"\1", module))
     module = _READ.sub(_READ_ZERO, _MEMORY.sub(_ZEROES, module))
     module = module.replace(" // synopsys parallel_case\n", "\n")
     module = _OVERLAP.sub(lambda m: m[1] + "0" * len(m[2]) + ":", module)
@@ -142,7 +143,7 @@ def _polish(module: str, shared: bool) -> str:
 
 
 def _together(match: re.Match) -> str:
-    """Equal wires, some to a line."""
-    names = re.findall(r"_\d+_", match[0])
-    return "".join(f"  wire {match[1]}{', '.join(names[i:i + _ON_A_LINE])};\n"
-                   for i in range(0, len(names), _ON_A_LINE))
+    """Equal wires, as many to a line as it takes."""
+    head = f"  wire {match[1]}"
+    return textwrap.fill(", ".join(re.findall(r"(\w+);", match[0])), _LINE - 1,
+                         initial_indent=head, subsequent_indent=head).replace(",\n", ";\n") + ";\n"

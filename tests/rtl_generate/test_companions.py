@@ -39,9 +39,9 @@ def test_names(generated):
     for title, module in names["modules"].items():
         for instance, kind in module["instances"].values():
             assert f"  {kind} {instance} (\n" in bodies[title] and kind in bodies
-        declared = re.findall(r"^  (?:wire|reg|input|output) (?:\[\d+:\d+\] )?(\w+)",
+        declared = re.findall(r"^  (?:wire|reg|input|output) (?:\[\d+:\d+\] )?(\w+(?:, \w+)*)",
                               bodies[title], re.M)
-        assert set(module["signals"].values()) <= set(declared)
+        assert set(module["signals"].values()) <= set(", ".join(declared).split(", "))
     inner = "" if names["top"] == "channel" else "channel."
     module, signal = follow(names, f"{inner}decoder.i__ready")
     assert re.search(rf"^  output {signal};$", bodies[module], re.M)
@@ -86,7 +86,7 @@ def test_viewers(generated, simulator, scope):
         assert path.startswith(f"{top}.")
         *where, name = path.split(".")
         width = rf"\[{most}:0\] " if most else ""
-        declared = rf"^  (?:wire|input|output) {width}{name};$"
+        declared = rf"^  (?:wire|input|output) {width}(?:\w+, )*{name}(?:, \w+)*;$"
         assert re.search(declared, bodies["__".join(where)], re.M), path
     for name in re.findall(r"^\^1 (.*)$", files[f"{simulator}.gtkw"], re.M):
         assert name in files
