@@ -22,6 +22,7 @@ from logicpim.spec.isa import (
 _GEMM, _ACTIVATE, _SOFTMAX = Opcode.GEMM, Opcode.ACTIVATE, Opcode.SOFTMAX
 _ENDS = {Status.SOURCE_RANGE: ("source_line", "second_line", "scale_line"),
          Status.RESULT_RANGE: ("result_line",)}
+_LINES = sum(_ENDS.values(), ())
 # -1, -0, the least and the greatest subnormal, infinity, NaN.
 _SCALES = (0xBF800000, 0x80000000, 1, 0x7FFFFF, 0x7F800000, 0x7FC00000)
 
@@ -101,7 +102,14 @@ class Streams:
     # -- well-formed ----------------------------------------------------------------------
 
     def _wellformed(self, opcode: Opcode | None = None) -> int:
-        return self._until(lambda: self._any(opcode).encode(), Status.OK)
+        word = self._until(lambda: self._any(opcode).encode(), Status.OK)
+        insn = Instruction.decode(word)
+        names = [name for name in _LINES if insn.opcode in FIELDS[name].opcodes]
+        if not names or not self._chance(0.1):
+            return word
+        # The last line that will do; of a field that does not matter, any other.
+        name = self._one_of(names)
+        return replace(insn, **{name: max(0, self._edge(insn, name) - 1)}).encode()
 
     def _any(self, opcode: Opcode | None = None) -> Instruction:
         """An instruction that may run past the end of something."""
@@ -234,12 +242,17 @@ class Streams:
         if not names:
             return None
         name = self._one_of(names)
-        to_temp = (name == "result_line" if insn.opcode == _GEMM
-                   else insn.buffer == Buffer.TEMP if insn.opcode in (Opcode.LOAD, Opcode.STORE)
-                   else name != "result_line")
-        end = self.config.temp_lines if to_temp else self.config.input_lines
-        line = int(end - 2 + self._random.integers(4))
-        if self._chance(0.2):
-            line = (1 << FIELDS[name].width) - 1
-        return replace(insn, **{name: line}).encode()
+        edge, most = self._edge(insn, name), (1 << FIELDS[name].width) - 1
+        return replace(insn, **{name: self._one_of(
+            [edge, edge, min(edge + 1, most), most])}).encode()
 
+    def _edge(self, insn: Instruction, name: str) -> int:
+        """The first line that a field may not have."""
+        low, high = 0, (1 << FIELDS[name].width) - 1
+        while low < high:
+            line = (low + high) // 2
+            if check(self.config, replace(insn, **{name: line}).encode()) == Status.OK:
+                low = line + 1
+            else:
+                high = line
+        return low
