@@ -102,7 +102,7 @@ class _Commands:
         """Positions of these commands, of bundles or of single banks alone if asked."""
         key = codes, bundle
         if key not in self._found:  # asked again by other constraints
-            self._found[key] = np.flatnonzero(_table(*key)[self.command])
+            self._found[key] = _table(*key)[self.command].nonzero()[0]
         return self._found[key]
 
 
@@ -129,6 +129,7 @@ class TraceChecker:
         self.count = 0
         timing = config.dram_timing
         self._required = {c: c.required(timing) for c in (*CONSTRAINTS, FAW)}
+        self._bound = [(c, self._required[c]) for c in CONSTRAINTS if self._required[c] > 0]
         self._horizon = max(self._required.values()) + config.dram.bank_groups * timing.nRRDS
         self._tail = np.zeros(0, TRACE_DTYPE)
         self._open = [0] * config.dram.bundles
@@ -155,9 +156,8 @@ class TraceChecker:
         held = _Commands(np.concatenate([self._tail, new]), self.config, fresh)
         self._judge_buses(held)
         single = _Commands.spread(held.trace, self.config, fresh)
-        for constraint in CONSTRAINTS:
-            if self._required[constraint] > 0:
-                self._judge(constraint, single)
+        for constraint, required in self._bound:
+            self._judge(constraint, required, single)
         self._judge_window(single)
         commands = _Commands(new, self.config)
         self._judge_state(commands)
@@ -193,6 +193,8 @@ class TraceChecker:
 
     def _report_each(self, name, meaning, trace, seconds, firsts=None, required=None):
         """One violation for each position in ``seconds``."""
+        if not len(seconds):
+            return
         for i, second in enumerate(seconds[:self.keep]):
             second = Record.of(trace[second])
             first = Record.of(trace[firsts[i]]) if firsts is not None else None
@@ -305,12 +307,14 @@ class TraceChecker:
 
     # -- distances -------------------------------------------------------------------------
 
-    def _judge(self, constraint: Constraint, held: _Commands) -> None:
+    def _judge(self, constraint: Constraint, required: int, held: _Commands) -> None:
         """Look up the last ``first`` command before each fresh ``next`` one, scope by scope."""
         first, next_ = constraint.first, constraint.next
+        if not len(held.where(next_)) or not len(held.where(first)):
+            return
         if constraint.scope in (Scope.CHANNEL, Scope.RANK):
             key = held.rank if constraint.scope is Scope.RANK else held.channel
-            self._compare(constraint, held, held.where(first), held.where(next_), key)
+            self._compare(constraint, required, held, held.where(first), held.where(next_), key)
             return
         # Commands of a bundle reach all groups of their rank.
         wide = held.bundle if constraint.scope is Scope.BANK else held.rank
@@ -328,13 +332,12 @@ class TraceChecker:
             narrow = held.bank if constraint.scope is Scope.BANK else held.rank_group
             pairs.append((singles, next_singles, narrow))
         for firsts, nexts, key in pairs:
-            self._compare(constraint, held, firsts, nexts, key)
+            self._compare(constraint, required, held, firsts, nexts, key)
 
-    def _compare(self, constraint, held, firsts, nexts, key) -> None:
+    def _compare(self, constraint, required, held, firsts, nexts, key) -> None:
         """Report ``nexts`` too soon after the last of ``firsts`` with the same key."""
         if not len(firsts) or not len(nexts):
             return
-        required = self._required[constraint]
         # With keys a whole span apart, commands of different keys are never too close.
         span = int(held.clock[-1] - held.clock[0]) + required + 1
         stamp = key * span + held.clock
@@ -345,6 +348,8 @@ class TraceChecker:
         before = np.where(own[nexts] >= 0, own[nexts],
                           np.searchsorted(stamps, stamp[nexts], side="right")) - 1
         soon = (before >= 0) & (stamp[nexts] - stamps[before] < required)
+        if not soon.any():
+            return
         soon &= held.fresh[nexts] | held.fresh[firsts[before]]
         self._report_each(constraint.name, self._meaning(constraint), held.trace, nexts[soon],
                           firsts[before[soon]], required)
