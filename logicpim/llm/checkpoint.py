@@ -22,6 +22,7 @@ from .tensors import (
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4"}
 BYTES = {"U8": "u1"}
+_CURE = "fetch the checkpoint again, and the config.json that belongs to it"
 FP4 = np.array([0, .5, 1, 1.5, 2, 3, 4, 6, -0., -.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 """Values of the four bits of E2M1."""
 
@@ -50,14 +51,16 @@ class Checkpoint:
         self._paths = _locate(folder)
         for name, shape in tensor_shapes(config).items():
             if name not in self._paths:
-                raise ModelError(f"{folder}: tensor {name} is missing, {list(shape)} was expected")
+                raise ModelError(f"{folder}: tensor {name} is missing, {list(shape)} was "
+                                 f"expected: {_CURE}")
             dtype, found = self._file(name).entry(name)
             where = f"{self._paths[name]}: tensor {name}"
             known = BYTES if name.endswith(("_blocks", "_scales")) else DTYPES
             if dtype not in known:
                 raise ModelError(f"{where} is {dtype}, one of {', '.join(known)} was expected")
             if found != shape:
-                raise ModelError(f"{where} has shape {list(found)}, {list(shape)} was expected")
+                raise ModelError(f"{where} has shape {list(found)}, {list(shape)} was expected: "
+                                 f"{_CURE}")
         self.formats = {self._file(name).entry(name)[0] for layer in config.expert_layers
                         for name in expert_shapes(config, layer)}
         if config.storage == "mxfp4":
