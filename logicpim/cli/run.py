@@ -5,22 +5,13 @@ import argparse
 import time
 from pathlib import Path
 
-from ..driver.attend import AttentionRunner, by_policy, reason, sequence_heads
-from ..driver.backends import open_device
-from ..driver.decode import Decoder, check_length
-from ..driver.experts import ExpertRunner, place_experts
-from ..driver.kv_cache import KvCache
-from ..driver.memory import Memory
-from ..driver.placed import PlacedExperts, costs_of
-from ..driver.report import cost, placements
-from ..driver.stats import Stats
-from ..llm.checkpoint import Checkpoint
-from ..llm.config import load_config
-from ..llm.decoder import Model, NumpyExperts
+from ..driver.decode import check_length
 from ..llm.tokenizer import Tokenizer
 from ..placement import SHARED
 from ..spec.errors import ModelError
 from ..spec.isa import BYTE_FORMATS, Format
+from . import serve
+from .decoding import Decoding
 from .figures import add_backend_options
 from .io import (
     Progress,
@@ -28,17 +19,13 @@ from .io import (
     add_config_options,
     add_json_option,
     add_weights_options,
-    bundles_of,
-    config_of,
     count,
     percent,
     say,
-    scale_group_of,
     table,
     whole,
-    with_formats,
 )
-from .trace import add_trace_option, check_trace, wants_trace, write_trace
+from .trace import add_trace_option, write_trace
 
 EPILOG = """\
 MODEL_DIR is an ordinary Hugging Face folder of one of the families of docs/models.md: config.json,
@@ -58,10 +45,20 @@ what the keys mean
   cycles                logic clocks in which Logic-PIM had an instruction in flight
   bandwidth_efficiency  useful weight bytes / (channels * cycles * bytes of a beat)
 
+with --requests (docs/serving.md), where times are seconds of a modelled machine
+  results               of each request: finish ("stop", "length" or "error"), text, token_ids,
+                        t2ft_s, tbt_s, e2e_s; or error: what is wrong with it, which harms no other
+  tokens_per_s          tokens by modelled time; wall_tokens_per_s by that of this machine
+  timed                 Logic-PIM's time was counted in clocks; if not, a roofline stands in
+  pim_share, xpu_share  of the modelled time in which each processor worked
+  outside_simulator     of decode_s, what was not spent inside the simulator of the hardware
+The status is 1 if a request failed or logits differ from the reference.
+
 examples
   logicpim run models/tiny-mixtral --prompt "In the beginning" --tokens 32 --backend verilator
   logicpim run models/tiny-mixtral --prompt "Grace be" --backend reference --json
   logicpim run models/tiny-mixtral --prompt "Grace be" --weights int8 --scale-group 32
+  logicpim run models/tiny-mixtral --requests requests.jsonl --max-batch 8 --output results.jsonl
   logicpim run models/tiny-mixtral --prompt "Grace be" --tokens 4 --config small --channels 2 \\
       --set dram.rows=16384
 """
@@ -77,6 +74,9 @@ def add_parser(subparsers):
     prompt.add_argument("--prompt", metavar="TEXT", help="text to continue")
     prompt.add_argument("--prompt-ids", type=_ids, metavar="IDS",
                         help="token ids to continue, as in 5,17,3; needs no tokenizer")
+    prompt.add_argument("--requests", type=Path, metavar="FILE",
+                        help="serve the requests of a file, a JSON object a line, in one batch "
+                             "that they join and leave (docs/serving.md)")
     p.add_argument("--first-id", type=whole(0), metavar="ID",
                    help="token that the answer begins with, such as NLLB's target language")
     p.add_argument("--tokens", type=whole(1), default=64, metavar="N",
@@ -98,63 +98,29 @@ def add_parser(subparsers):
                         "(default: with --backend verilator)")
     p.add_argument("--ignore-eos", action="store_true",
                    help="go on after a token that ends the text")
+    serve.add_options(p)
     add_trace_option(p)
     add_json_option(p)
-    p.set_defaults(run=run, show=show,
-                   status=lambda result: 1 if result["matches_reference"] is False else 0)
+    p.set_defaults(run=run, show=show, status=status)
     return p
 
 
 def run(args) -> dict:
     """Decode; the keys of the JSON object. Text is said as it comes."""
+    if args.requests is not None:
+        return serve.run(args)
+    serve.refuse_options(args)
     begun = time.perf_counter()
     progress = Progress()
-    config = config_of(args)
-    check_trace(args)
-    progress("reading the model")
-    model_config = load_config(args.model)
-    words = _Words(args, model_config.vocab_size)
+    decoding = Decoding(args, progress)
+    model = decoding.model
+    words = _Words(args, model.vocab_size)
     prompt = words.prompt
-    _known(args.first_id or 0, "--first-id", model_config.vocab_size)
-    checkpoint = Checkpoint(args.model, model_config)
-    length = check_length(model_config, len(prompt), args.tokens)
-    bundles = bundles_of(args, config)
-    weights = Format[args.weights.upper()]
-    config = with_formats(config, weights)
-    group = scale_group_of(args, config) or 0
-    memory = Memory(config)
-    place_experts(config, model_config, bundles, weights, memory)
-    if args.attention != "xpu":
-        sequence_heads(KvCache(config, memory, bundles), model_config, 0, length)
-    rounded = sorted(checkpoint.formats - {"F16"}) if weights == Format.FP16 else []
-    if rounded:
-        progress.note(f"the experts' weights are {', '.join(rounded)}: rounded to FP16")
-    model = Model(model_config, checkpoint)
-    _notes(progress, args, config, model_config)
-    check = args.backend != "reference" if args.check is None else args.check
-
-    def loading(done, layers):
-        progress(f"loading layer {done} of {layers}")
-
-    with (open_device(args.backend, config, trace=wants_trace(args), port=args.port,
-                      progress=progress) as device,
-          open_device("reference", config) as golden):
-        experts, reference = (
-            ExpertRunner(each, model_config, checkpoint, loading, bundles, weights, group)
-            if wanted else None for each, wanted in ((device, True), (golden, check)))
-        attention = [_attention(args, each, model_config, bundles)
-                     for each in (experts, reference)]
-        if args.policy != "pim_only" and model_config.experts:
-            on_xpu = NumpyExperts(model_config, checkpoint)
-            experts, reference = (
-                each and PlacedExperts(each, on_xpu, SHARED[args.policy],
-                                       costs_of(config, model_config),
-                                       config.dram.bundles // bundles)
-                for each in (experts, reference))
-        decoder = Decoder(model, experts, reference, *attention)
-        progress.clear()
-        ids, text, now, decoding = [], "", "", time.perf_counter()
-        stop = () if args.ignore_eos else model_config.eos_ids
+    _known(args.first_id or 0, "--first-id", model.vocab_size)
+    length = check_length(model, len(prompt), args.tokens)
+    with decoding.opened(length=length) as (device, decoder):
+        ids, text, now, seconds = [], "", "", time.perf_counter()
+        stop = () if args.ignore_eos else model.eos_ids
         for token, _ in decoder.greedy(prompt, args.tokens, stop, args.first_id):
             say(args, "" if ids else words.start)
             ids.append(token)
@@ -165,48 +131,15 @@ def run(args) -> dict:
                 text = now
             if args.json:
                 progress(f"token {len(ids)} of {args.tokens}")
-        decoding = time.perf_counter() - decoding
+        seconds = time.perf_counter() - seconds
         say(args, "\n")
         write_trace(args, device)
-    progress.clear()
-    stats = {**experts.stats, **getattr(attention[0], "stats", {})}
-    total = Stats.of(stats.values())
     return {
         "prompt": words.start, "prompt_token_ids": prompt, "text": now, "token_ids": ids,
-        "backend": args.backend, "config": config.name, "channels": config.channels,
-        "matches_reference": True if args.backend == "reference" else decoder.matches,
-        "weights": args.weights, "scale_group": group if weights in BYTE_FORMATS else None,
-        "rounded_to_fp16": rounded, "policy": args.policy,
-        "attention": args.attention,
-        "placements": placements(config, decoder.operations, stats),
-        **cost(config, total),
-        "stalls": total.stalls if device.timed else {},
-        "decode_s": decoding,
+        **decoding.result(),
+        "decode_s": seconds,
         "wall_s": time.perf_counter() - begun,
     }
-
-
-def _attention(args, experts: ExpertRunner | None, model_config, bundles):
-    """What attends beside these experts; None for numpy."""
-    if args.attention == "xpu" or experts is None:
-        return None
-    config, decide = experts.kernels.config, ()
-    if args.attention == "policy":
-        decide = (by_policy(config, SHARED[args.policy]),)
-    return AttentionRunner(experts.kernels, model_config, experts.memory, bundles, *decide)
-
-
-def _notes(progress, args, config, model_config) -> None:
-    """Say what of the model does not run on Logic-PIM."""
-    blocks = model_config.blocks[model_config.encoder:]
-    reasons = [reason(config, block.attention) for block in blocks]
-    attends = args.attention != "xpu" and None in reasons
-    if args.attention != "xpu" and any(reasons):
-        progress.note(f"attention runs on the xPU: {next(filter(None, reasons))}")
-    if not model_config.experts:
-        progress.note("the model has no experts: " + (
-            "attention of decode steps runs on Logic-PIM, all else" if attends else "all of it")
-            + " on the xPU, in numpy")
 
 
 def _ids(text: str) -> list[int]:
@@ -237,8 +170,16 @@ class _Words:
             self.continuation = lambda ids: tokenizer.continuation(self.prompt, ids)
 
 
+def status(result: dict) -> int:
+    """1 where logits differ from the reference, or a request failed."""
+    return int(result["matches_reference"] is False or bool(result.get("failed")))
+
+
 def show(result: dict, args) -> None:
-    """Print what ran where, after the text."""
+    """Print what ran where, after the text; or what became of requests."""
+    if args.requests is not None:
+        serve.show(result, args)
+        return
     header = ["", "where", "M", "N", "K", "calls", "Op/B", "bytes", "cycles", "efficiency"]
     for phase in ("prefill", "decode"):
         rows = [r for r in result["placements"] if r["phase"] == phase]

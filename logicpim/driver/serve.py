@@ -19,7 +19,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..llm.graph import ELEMENT_BYTES
+from ..llm.kinds import ModelConfig
+from ..llm.tensors import parameters
+from ..sim.model import layout
+from ..spec.config import Config
 from ..spec.errors import CapacityError, ModelError
+from ..spec.isa import Format
 from .decode import Decoder, Stream, check_logits
 from .modelled import Clock, Pass, Spent
 
@@ -238,3 +244,12 @@ class Server:
         if served.stream is not None:
             self.decoder.close(served.stream)
             served.stream = None
+
+
+def kv_room(config: Config, model: ModelConfig, weights: Format = Format.FP16) -> int:
+    """Tokens of KV cache that the DRAM holds, in FP16, beside all weights of a model."""
+    sizes = parameters(model)
+    held = (ELEMENT_BYTES * (sizes.total - sizes.experts)
+            + layout.element_dtype(weights).itemsize * sizes.experts)
+    token = ELEMENT_BYTES * sum(b.attention.cached for b in model.blocks[model.encoder:])
+    return max(0, config.channels * config.capacity_bytes - held) // token

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from logicpim.driver.attend import AttentionRunner
 from logicpim.driver.decode import Decoder
 from logicpim.driver.experts import ExpertRunner
 from logicpim.driver.modelled import Clock
@@ -22,24 +23,28 @@ CONFIG = PRESETS["channel"]
 class Bench:
     """A model on the reference device, served as often as asked."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, device=CONFIG):
         self.config = load_config(folder)
         checkpoint = Checkpoint(folder, self.config)
         self.model = Model(self.config, checkpoint)
         self.experts, self.others = (
-            ExpertRunner(ReferenceDevice(CONFIG), self.config, checkpoint) for _ in range(2))
+            ExpertRunner(ReferenceDevice(device), self.config, checkpoint) for _ in range(2))
 
-    def serve(self, requests, room=None, **limits):
+    def serve(self, requests, room=None, pim=False, **limits):
         """(server, what became of each request by id, its logits by id)."""
-        decoder = Decoder(self.model, self.experts,
-                          attention=NumpyAttention(self.config, room))
+        attention = NumpyAttention(self.config, room)
+        if pim:
+            attention = AttentionRunner(self.experts.kernels, self.config, self.experts.memory)
+            free = attention.memory.free_bytes
+        decoder = Decoder(self.model, self.experts, attention=attention)
         server = Server(decoder, Clock(CONFIG, self.config, False), **limits)
         found, logits = {}, {}
         for served, row in server.run(requests):
             found[served.request.id] = served
             if row is not None:
                 logits.setdefault(served.request.id, []).append(row)
-        assert all(s.stream is None for s in found.values()) and not decoder.attention._used
+        assert all(s.stream is None for s in found.values())
+        assert attention.memory.free_bytes == free if pim else not attention._used
         return server, found, logits
 
 
@@ -75,6 +80,21 @@ def test_bits_of_a_request_alone(bundled, seed):
         for batch in (logits, again):
             bits = [np.array(x).view(np.uint32) for x in (batch[request.id], rows[request.id])]
             assert np.array_equal(*bits) and len(bits[0]) == request.tokens
+
+
+def test_device_cache(make_model):
+    """The same with keys and values in a DRAM that has no room for all of them at once."""
+    bench = Bench(make_model(max_position_embeddings=4096),
+                  CONFIG.replace(dram=replace(CONFIG.dram, rows=4)))
+    requests = [make(str(i), 2 + i, 4, seed=i) for i in range(8)] + [make("never", 9, 3000)]
+    server, found, logits = bench.serve(requests, pim=True, max_batch=8)
+    assert 1 < max(s.sequences for s in server.steps) < 8
+    assert found["never"].finish == "error" and "the KV cache is full" in found["never"].error
+    for request in requests[:-1]:
+        _, alone, rows = bench.serve([request], pim=True)
+        assert alone[request.id].ids == found[request.id].ids
+        assert np.array_equal(*(np.array(x).view(np.uint32)
+                                for x in (rows[request.id], logits[request.id])))
 
 
 def test_first_come_first_served(bench):
