@@ -1,6 +1,7 @@
 """Continuous batching: the bits of each request alone, the order of joining, damage to one only."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from logicpim.llm.decoder import Model
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.presets import PRESETS
 
+FAMILIES = Path(__file__).resolve().parents[1] / "llm" / "families"
 CONFIG = PRESETS["channel"]
 
 
@@ -91,6 +93,19 @@ def test_device_cache(make_model):
     assert 1 < max(s.sequences for s in server.steps) < 8
     assert found["never"].finish == "error" and "the KV cache is full" in found["never"].error
     for request in requests[:-1]:
+        _, alone, rows = bench.serve([request], pim=True)
+        assert alone[request.id].ids == found[request.id].ids
+        assert np.array_equal(*(np.array(x).view(np.uint32)
+                                for x in (rows[request.id], logits[request.id])))
+
+
+@pytest.mark.parametrize("name", ["switch", "gpt_oss"])
+def test_other_families(name):
+    """An encoder reads what joins; experts have biases."""
+    bench = Bench(FAMILIES / name)
+    requests = [Request(id=str(i), prompt=tuple(range(5, 7 + i)), tokens=3) for i in range(4)]
+    _, found, logits = bench.serve(requests, max_prefill=5, pim=True)
+    for request in requests:
         _, alone, rows = bench.serve([request], pim=True)
         assert alone[request.id].ids == found[request.id].ids
         assert np.array_equal(*(np.array(x).view(np.uint32)
