@@ -8,9 +8,9 @@ its channels the queries of a layer. After prefill keys and values move over onc
 lie evenly over all.
 
 A key/value head of a sequence in a layer lies in one space of one channel, in blocks of whole DRAM
-rows: a block holds some tokens of it, K [tokens, head_dim] and behind it V [tokens, value_dim],
-each as a weight matrix lies. The heads of a layer take all channels in turn; the next layer begins
-with other channels and the next space, so that few sequences fill all spaces too.
+rows: a block holds some tokens of it, K [tokens, head_dim] and behind it V [tokens, value_dim], in
+the forms of :mod:`~.kv_cache`. The heads of a layer take all channels in turn; the next layer
+begins with other channels and the next space, so that few sequences fill all spaces too.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Blocks:
     rows : int
         DRAM rows of a block.
     value_row : int
-        Row of a block where V begins; with latent attention there is none.
+        Row of a block where V begins.
     """
 
     def __init__(self, config: Config, model: ModelConfig):
@@ -58,9 +58,12 @@ class Blocks:
             raise CapacityError(f"a head of {attention.head_dim} elements is too wide for the DRAM "
                                 f"rows of {config.name}")
         self.value_row = rows(wide)
-        self.rows = self.value_row
-        if not attention.latent:  # else the values are the first part of the keys
-            self.rows += rows(layout.granules_for(config, attention.value_dim))
+        # With latent attention values are the first part of the keys, and lie once more all the
+        # same: scores and their products with the values want other forms.
+        most = config.transposed_columns
+        self.rows = self.value_row + rows(sum(
+            layout.granules_for(config, min(most, attention.value_dim - at))
+            for at in range(0, attention.value_dim, most)))
 
     def count(self, tokens: int) -> int:
         """Blocks of one head for so many tokens."""

@@ -43,6 +43,41 @@ def test_policy(run, bundled_model):
     run(bundled_model, "--policy", "luck").refused("luck", "duplex_pe_paper")
 
 
+def test_attention(run, bundled_model):
+    """Decode steps attend on Logic-PIM, the prompt on the xPU; on request all of it there."""
+    golden = json.loads((bundled_model / "golden" / "beginning.json").read_text())
+
+    def call(*more):
+        result = run(bundled_model, "--tokens", 8, "--json", *more).json
+        assert result["token_ids"] == golden["token_ids"][:8]
+        return result["attention"], {
+            (r["phase"], r["operation"]): r for r in result["placements"]
+            if r["operation"].startswith("attention s") and r["where"] == "Logic-PIM"}
+
+    kind, rows = call()
+    past = len(golden["prompt_token_ids"])
+    assert kind == "pim" and set(rows) == {("decode", "attention scores, values"),
+                                           ("decode", "attention softmax")}
+    products = rows["decode", "attention scores, values"]
+    contexts = range(past + 1, past + 8)
+    assert products["weight_bytes"] == 4 * 2 * sum(contexts) * 2 * 16 * 2  # layers, heads, K and V
+    assert products["n"] == [min(16, past + 1), max(16, past + 7)]
+    for more in (["--attention", "xpu"], ["--attention", "policy", "--policy", "xpu_only"]):
+        assert call(*more) == (more[1], {})
+    assert call("--attention", "policy", "--policy", "opb_threshold")[1].keys() == rows.keys()
+
+
+def test_what_cannot_attend(run, make_model, logicpim):
+    folder = make_model()
+    called = run(folder, "--tokens", 3, "--set", "functions=false", "--json", prompt="ab")
+    assert "attention runs on the xPU: there is no softmax module" in called.err
+    assert not any(r["operation"].startswith("attention") for r in called.json["placements"]
+                   if r["where"] == "Logic-PIM")
+    called = logicpim("run", FAMILIES / "switch", "--prompt-ids", "5,6", "--tokens", 2,
+                      "--backend", "reference", "--json")
+    assert "attention runs on the xPU: its scores have a bias" in called.err and called.json
+
+
 def test_for_people(run, bundled_model):
     golden = json.loads((bundled_model / "golden" / "beginning.json").read_text())
     result = run(bundled_model, "--tokens", 8)
@@ -188,6 +223,8 @@ def test_too_much(run, make_model):
     run(folder, "--tokens", 64, prompt="ab").refused("2 prompt tokens and 64 more are 66", "64")
     run(folder, "--tokens", 4, "--config", "small", "--set", "dram.rows=4").refused(
         "do not fit", "channels")
+    run(make_model("wide", head_dim=64), "--tokens", 40, "--config", "small", "--bundles", "1",
+        prompt="ab").refused("KV cache is full", "in a row", "dram.rows")
     run(folder, prompt="").refused("no tokens")
     run(folder, "--trace", "t.csv").refused("--trace", "verilator")
     run(folder, "--tokens", 4, "--config", "huge").refused("unknown preset")
