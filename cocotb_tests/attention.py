@@ -59,8 +59,13 @@ class Sequences:
             bench.write_lines(Buffer.INPUT, 0, program.operands)
             done = await bench.execute(*program.instructions)
             assert done == [Status.OK] * len(done)
-            await bench.compare_buffers()
             held = bench.mirror.read_buffer(0, Buffer.TEMP, 0, program.lines * config.line_bytes)
+            reads = [bench.request(Region.TEMP, i)
+                     for i in range(len(held) // config.granule_bytes)]
+            await bench.flush()
+            got = [read.response.to_bytes(config.granule_bytes, "little") for read in reads]
+            # Tokens of no query in these lines keep the noise of before.
+            assert b"".join(got) == held.tobytes()
             for piece, y, _ in program.results(held):
                 found[piece.number, piece.rows] = y
         for (_, *cache), q, y in zip(self.heads, queries, found, strict=True):
