@@ -198,6 +198,9 @@ class Config:
     def _check_host(self):
         if self.host not in ("native", "axi"):
             raise ConfigError(f'host must be "native" or "axi", not {self.host!r}')
+        if self.stack and self.host == "axi":
+            raise ConfigError('a stack has native ports only: host="native", or stack=false for '
+                              'channels with AXI ports of their own')
         if self.axi_data_bits != 0:
             _power_of_two("axi_data_bits", self.axi_data_bits, 8, self.granule_bits)
         if not isinstance(self.axi_id_bits, int) or self.axi_id_bits not in range(1, 33):

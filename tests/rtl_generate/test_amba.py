@@ -92,6 +92,9 @@ def test_rdl(tmp_path):
 
 @pytest.mark.parametrize("changes, words", [
     ({"host": "ahb"}, 'host must be "native" or "axi"'),
+    ({"host": "axi", "stack": True, "channels": 2}, "a stack has native ports only"),
+    ({"stack": True}, "stack needs channels of at least 2"),
+    ({"line_fifo": 3}, "line_fifo must be a power of two"),
     ({"axi_data_bits": 48}, "axi_data_bits must be a power of two"),
     ({"axi_data_bits": 512}, "from 8 to 128"),
     ({"axi_id_bits": 0}, "axi_id_bits must be from 1 to 32"),

@@ -37,6 +37,20 @@ def test_many_channels():
     assert manifest["channels"] == 4 and "one of 4 equal channels" in manifest["note"]
 
 
+def test_stack():
+    """All channels: the module of one, once, and an instance of it for each."""
+    files, modules = artefacts(SMALL.replace(stack=True, channels=4))
+    manifest = json.loads(files["manifest.json"])
+    assert manifest["top"] == "stack" and "note" not in manifest
+    assert modules.count("logicpim_stack_channel") == 1
+    assert len(re.findall(r"^  logicpim_stack_channel ch\d\d \($", files["stack.v"], re.M)) == 4
+    ports = re.findall(r"^  (?:input|output) (?:\[\d+:0\] )?(\w+);", files["stack.v"][
+        files["stack.v"].index("module stack("):], re.M)
+    assert {"insn_channels", "done_tag", "ch00_host_req_valid",
+            "ch03_dram_bundle_rdata"} <= {*ports}
+    assert "ch03_host_req_valid" in files["icarus.sucl"] and "insn_channels" in files["icarus.gtkw"]
+
+
 def test_header_compiles(tmp_path):
     (tmp_path / "logicpim.h").write_text(c_header(SMALL))
     (tmp_path / "a.c").write_text(

@@ -53,6 +53,14 @@ def test_axi(tmp_path, changes):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("channels", [2, 32])
+def test_stack(tmp_path, channels):
+    config = PRESETS["small"].replace(stack=True, channels=channels, formats=("fp16", "int8"))
+    write_folder(tmp_path / "out", artefacts(config)[0])
+    assert not any(accept.accept(tmp_path / "out", "stack").values())
+
+
+@pytest.mark.full
 def test_paper_size(tmp_path):
     write_folder(tmp_path / "out", artefacts(PRESETS["channel"])[0])
     assert not any(accept.accept(tmp_path / "out").values())
