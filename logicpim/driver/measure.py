@@ -16,7 +16,7 @@ from ..spec.device import Device
 from ..spec.errors import CapacityError
 from ..spec.functions import Function
 from ..spec.isa import BYTE_FORMATS, Buffer, Completion, Format, Instruction, Opcode, Status
-from . import ffn
+from . import ffn, network
 from .attention import AttentionKernel, Request
 from .backends import open_device
 from .kernel import Job, Kernels
@@ -114,8 +114,9 @@ def _gemm(kernels, stats, *, weights, bundles, m, n, k, scale_group=0):
 
 
 def _ffn(kernels, stats, *, weights, bundles, m, hidden, inner):
-    network = ffn.place(Memory(kernels.config), hidden, inner, 0, bundles, Format[weights.upper()])
-    ffn.FfnKernels(kernels, Function.SILU).run([ffn.FfnJob(_zeros(m, hidden), network)], stats)
+    placed = network.place(Memory(kernels.config), hidden, inner, 0, bundles,
+                           Format[weights.upper()])
+    ffn.FfnKernels(kernels, Function.SILU).run([ffn.FfnJob(_zeros(m, hidden), placed)], stats)
 
 
 def _attention(kernels, stats, *, bundles, heads, group, context, size):
