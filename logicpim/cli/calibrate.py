@@ -83,7 +83,7 @@ def run(args) -> dict:
     """Measure; the keys of the JSON object."""
     begun = time.perf_counter()
     if args.backend != "verilator":
-        raise LogicPimError(f"--backend {args.backend} has no clocks to measure: leave it out, "
+        raise LogicPimError(f"--backend {args.backend} has no clocks of the RTL: leave it out, "
                             f"calibrate measures the Verilated RTL")
     config = with_formats(config_of(args), *(Format[name.upper()] for name in args.weights))
     bundles = tuple(args.bundles or (b for b in (1, 2, 4) if b <= config.dram.bundles))

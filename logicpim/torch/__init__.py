@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A transformers model in PyTorch with its experts on Logic-PIM.
+"""A transformers model in PyTorch with experts and decode attention on Logic-PIM.
 
     from logicpim.torch import offload
 

@@ -66,15 +66,15 @@ def to_numpy(tensor) -> np.ndarray:
 def model_config(values: Mapping, name: str) -> ModelConfig:
     """The configuration of a model by what its ``config.to_dict()`` says.
 
-    Raises ModelError for a family without experts that can be offloaded.
+    Raises ModelError for a family that cannot be offloaded.
     """
-    kind = values.get("model_type")
-    if kind not in PACKINGS:
-        raise ModelError(f"experts of {kind!r} models cannot be offloaded; those of "
-                         f"{', '.join(PACKINGS)} can")
     # What loads a checkpoint's own format has unpacked it by now.
     values = {key: value for key, value in values.items() if key != "quantization_config"}
-    return parse_config(Fields(Path(name), values))
+    config = parse_config(Fields(Path(name), values))
+    if config.encoder or config.experts and config.family not in PACKINGS:
+        raise ModelError(f"{config.family!r} models cannot be offloaded; those of "
+                         f"{', '.join(PACKINGS)} and decoders without experts can")
+    return config
 
 
 def expert_modules(modules, config: ModelConfig) -> dict[int, object]:
@@ -112,7 +112,7 @@ class ModuleWeights:
 
     def __init__(self, modules: Mapping[int, object], config: ModelConfig):
         self._modules, self._config = modules, config
-        self._packing = PACKINGS[config.family]
+        self._packing = PACKINGS.get(config.family)
 
     def expert(self, layer: int, expert: int, matrix: str) -> np.ndarray:
         """float32 [out, in]."""

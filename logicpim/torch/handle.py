@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""``offload(model)``: the experts of a transformers model become calls into a device."""
+"""``offload(model)``: experts and attention of a transformers model become calls into a device."""
 
 from collections.abc import Callable
 
@@ -13,22 +13,26 @@ from ..spec.config import Config
 from ..spec.device import Device
 from ..spec.errors import LogicPimError
 from ..spec.presets import load_config
+from .attention import install, restore
 from .families import ModuleWeights, expert_modules, model_config, to_numpy
+from .mirror import Mirror
 
 _MARK = "_logicpim_offload"
 
 
 def offload(model, *, device: Device | None = None, backend: str = "verilator",
-            config: Config | str = "channel", bundles: int | None = None) -> "Offload":
-    """Run the experts of a model on Logic-PIM from now on; ``model.generate`` works as before.
+            config: Config | str = "channel", bundles: int | None = None,
+            attention: bool = True) -> "Offload":
+    """Run experts and decode attention of a model on Logic-PIM; ``model.generate`` works as before.
 
-    Weights are rounded to FP16 and laid into the device's DRAM once; operands are rounded to FP16
-    on each call, results are FP32. All else of the model stays in PyTorch.
+    Weights are rounded to FP16 and laid into the device's DRAM once, keys and values as they come;
+    operands are rounded to FP16 on each call, results are FP32. All else of the model stays in
+    PyTorch, the attention of prompts too.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        Of a family of :data:`~.families.PACKINGS`, for inference.
+        Of a family of :data:`~.families.PACKINGS`, or a decoder without experts, for inference.
     device : Device, optional
         An open device to use; it stays open. Else one is opened, and closed by ``restore``.
     backend : str
@@ -37,6 +41,8 @@ def offload(model, *, device: Device | None = None, backend: str = "verilator",
         Of a device that is opened here: an object, a preset's name or a .toml file.
     bundles : int, optional
         Memory spaces that each matrix is dealt over: 1, 2 or 4; by default 4 or all there are.
+    attention : bool
+        Whether decode steps attend on the device.
 
     Raises
     ------
@@ -47,8 +53,10 @@ def offload(model, *, device: Device | None = None, backend: str = "verilator",
     _require()
     described = model_config(model.config.to_dict(), type(model).__name__)
     modules = expert_modules(model.named_modules(), described)
-    if any(_MARK in vars(module) for module in modules.values()):
-        raise LogicPimError("the model's experts are offloaded already: restore() them first")
+    if _MARK in vars(model):
+        raise LogicPimError("the model is offloaded already: restore() it first")
+    if not modules and not attention:
+        raise LogicPimError("the model has no experts: nothing is left without its attention")
     if device is None and isinstance(config, str):
         config = load_config(config)
     hardware = config if device is None else device.config
@@ -58,7 +66,8 @@ def offload(model, *, device: Device | None = None, backend: str = "verilator",
     try:
         runner = ExpertRunner(device or mine, described, ModuleWeights(modules, described),
                               bundles=bundles)
-        return Offload(model, modules, runner, mine)
+        mirror = Mirror(runner.kernels, described, runner.memory, bundles) if attention else None
+        return Offload(model, modules, runner, mirror, mine)
     except BaseException:
         if mine is not None:
             mine.close()
@@ -66,7 +75,7 @@ def offload(model, *, device: Device | None = None, backend: str = "verilator",
 
 
 class Offload:
-    """A model whose experts run on a device, until :meth:`restore`; also a context manager.
+    """A model that runs in part on a device, until :meth:`restore`; also a context manager.
 
     Attributes
     ----------
@@ -76,26 +85,31 @@ class Offload:
     """
 
     def __init__(self, model, modules: dict[int, object], runner: ExpertRunner,
-                 mine: Device | None):
+                 mirror: Mirror | None, mine: Device | None):
         self.device = runner.device
-        self._runner, self._mine = runner, mine
+        self._model, self._runner, self._mirror, self._mine = model, runner, mirror, mine
         self._calls = 0
+        if mirror is not None:
+            install(model, mirror)
         self._before: list[tuple[object, Callable | None]] = []
         self._hook = model.register_forward_pre_hook(self._begin, with_kwargs=True)
         for layer, module in modules.items():
             self._before.append((module, vars(module).get("forward")))
             module.forward = self._forward(layer)
-            setattr(module, _MARK, True)
+        object.__setattr__(model, _MARK, True)
 
     def restore(self) -> None:
-        """Give the model its own experts back and close the device if it was opened for it."""
+        """Make the model what it was and close the device if it was opened for it."""
+        if _MARK not in vars(self._model):
+            return
         for module, forward in self._before:
             del module.forward
             if forward is not None:
                 module.forward = forward
-            delattr(module, _MARK)
-        self._before = []
         self._hook.remove()
+        if self._mirror is not None:
+            restore(self._model)
+        object.__delattr__(self._model, _MARK)
         if self._mine is not None:
             self._mine.close()
             self._mine = None
@@ -108,18 +122,26 @@ class Offload:
 
     @property
     def stats(self) -> dict:
-        """``calls`` of layers, ``tokens`` that experts had, clocks and figures of all products.
+        """``calls`` of experts, ``tokens`` that they had, clocks and figures of all that ran.
 
-        ``phases`` has the figures for each phase, ``prefill`` (passes of several tokens a
-        sequence) and ``decode``. Clocks are None where the device is untimed.
+        ``phases`` has the experts' figures for each phase, ``prefill`` (passes of several tokens a
+        sequence) and ``decode``; ``attention`` those of decode steps, with the tokens of heads that
+        were ``appended`` to the cache in DRAM and ``loaded`` into it. Clocks are None where the
+        device is untimed.
         """
         config, total, phases = self.device.config, Stats(), {}
         for (phase, _), stats in self._runner.stats.items():
             total.add(stats)
             phases.setdefault(phase, Stats()).add(stats)
+        attention = None
+        if self._mirror is not None:
+            total.add(self._mirror.stats)
+            attention = {**cost(config, self._mirror.stats), "appended": self._mirror.appended,
+                         "loaded": self._mirror.loaded}
         return {"calls": self._calls, "tokens": sum(self._runner.routed), **cost(config, total),
                 "stalls": total.stalls if self.device.timed else {},
-                "phases": {phase: cost(config, stats) for phase, stats in phases.items()}}
+                "phases": {phase: cost(config, stats) for phase, stats in phases.items()},
+                "attention": attention}
 
     def _begin(self, model, args, kwargs):
         """Before each pass: whether it reads or decodes."""

@@ -46,7 +46,7 @@ def test_small(logicpim, tmp_path):
 
 
 def test_refused(logicpim, tmp_path):
-    logicpim("calibrate", "--backend", "reference", "-o", "c.json").refused("has no clocks")
+    logicpim("calibrate", "--backend", "reference", "-o", "c.json").refused("no clocks of the RTL")
     logicpim("calibrate", "-o", "none/c.json").refused("no folder none")
     logicpim("calibrate", "-o", tmp_path).refused("is a folder")
     logicpim("calibrate", "--config", "small", "--bundles", "4", "-o", "c.json").refused(

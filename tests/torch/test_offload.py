@@ -1,6 +1,7 @@
 """``logicpim.torch.offload`` without PyTorch: modules that hold numpy arrays."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.errors import LogicPimError, ModelError
 from logicpim.spec.presets import PRESETS
 from logicpim.torch.families import PACKINGS, ModuleWeights, Packing, model_config
-from logicpim.torch.handle import offload
+from logicpim.torch.handle import offload as offload_all
 
+offload = partial(offload_all, attention=False)  # that needs transformers
 SMALL = PRESETS["small"].replace(channels=2)
 
 
@@ -149,11 +151,30 @@ def test_phases(parts):
             assert phase in handle.stats["phases"]
 
 
+def test_attention_comes_and_goes(parts, monkeypatch):
+    """It is installed with the experts and taken back with them."""
+    folder, _, _ = parts
+    seen, model = [], Model(folder)
+    for name in ("install", "restore"):
+        monkeypatch.setattr(f"logicpim.torch.handle.{name}",
+                            lambda model, *mirror, name=name: seen.append(name))
+    with offload_all(model, backend="reference", config=SMALL) as handle:
+        assert seen == ["install"] and handle.stats["attention"]["appended"] == 0
+    assert seen == ["install", "restore"]
+    with pytest.raises(LogicPimError, match="no softmax module.*attention=False"):
+        offload_all(model, backend="reference", config=SMALL.replace(functions=False))
+    assert seen == ["install", "restore"] and not model.hooks
+
+
 def test_refused(parts, make_model):
     folder, config, call = parts
     model = Model(folder)
+    model.values = model.values | {"model_type": "abacus"}
+    with pytest.raises(ModelError, match="model_type 'abacus' is not known"):
+        offload(model, backend="reference", config=SMALL)
+    model = Model(folder)
     model.values = model.values | {"model_type": "llama"}
-    with pytest.raises(ModelError, match="'llama' models cannot be offloaded; those of mixtral"):
+    with pytest.raises(ModelError, match=r"experts in layers \[0, 1\], its configuration in \[\]"):
         offload(model, backend="reference", config=SMALL)
     model = Model(folder)
     model.modules.popitem()
@@ -170,7 +191,7 @@ def test_refused(parts, make_model):
         offload(model, backend="reference", config=SMALL)
     tiny = SMALL.replace(channels=1)
     with pytest.raises(LogicPimError, match="do not fit the DRAM"):
-        offload(Model(make_model("wide", intermediate_size=9000, hidden_size=900)),
+        offload(Model(make_model("wide", intermediate_size=300, hidden_size=200)),
                 backend="reference", config=tiny)
     assert not any("forward" in vars(m) for m in model.modules.values())
 
