@@ -18,9 +18,9 @@ BUSY_REFRESH = ["timing_overrides.nRFCSB=60", "timing_overrides.nREFI=600", "pos
                 "timing_overrides.nREFMAX=5400", "timing_overrides.nRFC=60"]
 
 
-def run(simulator, bench, config, overrides=(), timeout=900):
+def run(simulator, bench, config, overrides=(), timeout=900, only=""):
     command = [sys.executable, "-m", "cocotb_tests.simulate", simulator, bench,
-               "--config", config, *(f"--set={text}" for text in overrides)]
+               "--config", config, *(f"--set={text}" for text in overrides), f"--only={only}"]
     print("repeat with: " + " ".join(["python", *command[1:]]))
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, start_new_session=True)
@@ -40,12 +40,21 @@ simulators = pytest.mark.parametrize(
     "simulator", ["verilator", pytest.param("icarus", marks=pytest.mark.icarus)])
 
 
-@simulators
-@pytest.mark.parametrize("bench", BENCHES)
+@pytest.mark.parametrize("simulator, bench", [
+    *(("verilator", bench) for bench in BENCHES),
+    *(pytest.param("icarus", bench, marks=[
+        pytest.mark.icarus, *([pytest.mark.full] if bench == "attention" else [])])
+      for bench in BENCHES)])
 def test_small(simulator, bench):
     # Two function modules that do nothing make Icarus two to three times as slow.
     without = ["functions=false"] if simulator == "icarus" and bench not in WITH_FUNCTIONS else []
     run(simulator, bench, "small", BUSY_REFRESH + without)
+
+
+@pytest.mark.icarus
+def test_attention_in_icarus():
+    """The one of its benches that has most in it."""
+    run("icarus", "attention", "small", BUSY_REFRESH, only="contexts_in_a_batch")
 
 
 @pytest.mark.full
