@@ -33,7 +33,7 @@ endef
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo       set up, then decode text with the experts on the Verilated RTL"
+	@echo "make demo       set up, then decode text, experts and attention on the Verilated RTL"
 	@echo "make test       set up, then run the tests (minutes)"
 	@echo "make test-full  set up, then run every test (hours)"
 	@echo "make setup      the set-up alone: .venv, $(BIN)/logicpim and Icarus"
