@@ -50,7 +50,7 @@ class Programs:
                                   - layout.weight_words(config, n, k, fmt)),
             scaled=scaled, scale_line=SCALES * scaled,
             scale_group=scaled * rng.choice((0, 0, 1, 2)),
-            accumulate=int(out == Format.FP32 and not scaled and rng.random() < 0.3))
+            accumulate=int(out == Format.FP32 and rng.random() < 0.3))
 
     def function(self) -> Instruction:
         """An activation or a softmax."""
@@ -184,6 +184,23 @@ def test_random_programs(seed):
     {"ecc": True, "refresh_kind": "all"}], ids=lambda c: "-".join(c))
 def test_many_random_programs(seed, changes):
     run(STACK.replace(**changes), seed, 30, 60)
+
+
+def test_operands_that_another_channel_makes(seed):
+    """A dealt GEMM waits for the ACTIVATE that makes a part of its operands in one channel, itself
+    behind a long GEMM there; another ACTIVATE, behind it, does not overwrite them too early."""
+    reference, n = ReferenceDevice(STACK), 40
+    long = Instruction(Opcode.GEMM, tag=1, m=4, n=n, k=60, output_format=Format.FP16)
+    makes = Instruction(Opcode.ACTIVATE, tag=2, m=4, n=n, function=Function.RELU, result_line=60)
+    uses = Instruction(Opcode.GEMM, tag=3, m=4, n=14, k=2 * n, source_line=60, result_line=40,
+                       dealt=-(-n // STACK.granule_elements), output_format=Format.FP32)
+    spoils = Instruction(Opcode.ACTIVATE, tag=4, m=4, n=n, source_line=70, result_line=60)
+    program = [(long, [1]), (makes, [1]), (uses, [1, 2]), (spoils, [2]), (spoils, [1])]
+    with VerilatorDevice(STACK, seed=seed) as device:
+        fill(STACK, (device, reference), seed)
+        for _ in range(3):
+            assert device.execute_stack(program) == reference.execute_stack(program)
+            same(STACK, device, reference)
 
 
 def test_refused_in_their_turn(seed):
