@@ -88,6 +88,9 @@ def model_library(config: Config, top=None, note=None, harness=HARNESS, kept="")
         A name by which Verilog of ``top`` is looked up, as that of the channel is; without it, it
         is generated each time.
     """
+    if config.stack and config.lane_repair:
+        raise ToolError("dead lanes are simulated in single channels: stack=false, or "
+                        "lane_repair=false")
     note = note or _stderr
     verilog = _verilog(config, top, kept)
     key = _hash(*(path.read_bytes() for path in sorted(verilog.iterdir())

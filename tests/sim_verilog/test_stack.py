@@ -14,6 +14,7 @@ from logicpim.sim.model.device import ReferenceDevice
 from logicpim.sim.model.gemm import gemm
 from logicpim.sim.verilog import Pauses, Requests, VerilatorDevice
 from logicpim.spec.device import STALLS, Region
+from logicpim.spec.errors import ToolError
 from logicpim.spec.functions import Function
 from logicpim.spec.isa import Buffer, Format, Instruction, Opcode, Status
 from logicpim.spec.presets import PRESETS
@@ -72,7 +73,7 @@ class Random:
         return {
             "opcode": Opcode.GEMM, "m": m, "n": n, "k": k, "weight_format": fmt,
             "output_format": output, "transpose": int(transposed), "scaled": scaled,
-            "scale_group": group, "interleave": self.number(0, 1),
+            "scale_group": group, "interleave": self.number(0, 1) + 2 * self.chance(0.02),
             "scale_line": scaled and self._line(Buffer.INPUT, scales),
             "accumulate": int(output == Format.FP32 and self.chance(0.3)),
             "address": self._address(layout.weight_words(config, *stored, fmt)),
@@ -199,6 +200,11 @@ def test_programs_of_channels(seed):
         assert device.execute(programs) == reference.execute(programs)
         assert device.execute({2: []}) == {2: []} and device.execute_stack([]) == []
         assert_equal(device, reference)
+
+
+def test_no_dead_lanes():
+    with pytest.raises(ToolError, match="single channels: stack=false, or lane_repair=false"):
+        VerilatorDevice(STACK.replace(lane_repair=True))
 
 
 def test_host_reaches_every_channel(seed):
