@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The tile's partial sums: two pages of lanes, one filling while the other drains."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -53,7 +53,10 @@ class LaneMemory(wiring.Component):
 class Accumulators(wiring.Component):
     """Partial sums of all processing units: 2 pages x lanes x groups entries, one a beat.
 
-    A page that beats read must not be drained, and the other way round.
+    A page that beats read must not be drained, and the other way round. What is written reaches a
+    memory a clock later; until it can be read there, it comes from the registers that hold the
+    last two entries written. So an adder's result has a clock to itself, as has the choice of the
+    entry to be added to.
 
     Parameters
     ----------
@@ -62,11 +65,13 @@ class Accumulators(wiring.Component):
     Members
     -------
     read : In, :func:`~logicpim.rtl.pim.block.beat_place`
-    sums : Out, entry of ``read`` a clock later, token by token, row by row; +0 if ``first``
+    sums : Out, entry of ``read`` two clocks later, token by token, row by row; +0 if ``first``;
+        registers
     write : In, :func:`~logicpim.rtl.pim.block.beat_place`
-    data : In, the new entry
-    step : In, :func:`~logicpim.rtl.pim.block.drain_step`
-    lanes : Out, the lanes of the drained token a clock later, row by row; +0 if without beat
+    data : In, the new entry, for reads of its clock and later
+    step : In, :func:`~logicpim.rtl.pim.block.drain_step`; for entries written two clocks before it
+    lanes : Out, the lanes of the drained token two clocks later, row by row; +0 if without beat;
+        registers
     """
 
     def __init__(self, config: Config):
@@ -85,7 +90,11 @@ class Accumulators(wiring.Component):
         select = Signal(beat_place(self.config), reset_less=True)
         token = Signal(drain_step(self.config), reset_less=True)
         m.d.sync += [select.eq(self.read), token.eq(self.step)]
-        m.d.comb += self.sums.eq(0)
+        new, stored = Signal(), Signal(self.width)
+        m.d.sync += new.eq(self.write.enable)
+        (last, entry), before = self._written(m)
+        picked = [Signal(len(lane), name=f"picked_{i}") for i, lane in enumerate(self.lanes)]
+        m.d.sync += [lane.eq(now) for lane, now in zip(self.lanes, picked, strict=True)]
         for page in range(2):
             read, drain = self.read.page == page, Signal(name=f"drain_{page}")
             m.d.comb += drain.eq(self.step.enable & self.step.read & (self.step.page == page))
@@ -96,22 +105,40 @@ class Accumulators(wiring.Component):
                     memory.read_enable.eq(drain | self.read.enable & ~self.read.first & read
                                           & (self.read.lane == lane)),
                     memory.read_address.eq(Mux(drain, self.step.group, self.read.group)),
-                    memory.write_enable.eq(self.write.enable & (self.write.page == page)
-                                           & (self.write.lane == lane)),
-                    memory.write_address.eq(self.write.group),
-                    memory.write_data.eq(self.data),
+                    memory.write_enable.eq(new & (last.page == page)
+                                           & (last.lane == lane)),
+                    memory.write_address.eq(last.group),
+                    memory.write_data.eq(entry),
                 ]
-                with m.If(~select.first & (select.page == page) & (select.lane == lane)):
-                    m.d.comb += self.sums.eq(memory.read_data)
-                self._pick(m, memory.read_data, token, page, lane)
+                with m.If((select.page == page) & (select.lane == lane)):
+                    m.d.comb += stored.eq(memory.read_data)
+                self._pick(m, picked[lane], memory.read_data, token, page, lane)
+        m.d.sync += self.sums.eq(stored)
+        for place, kept in (before, (last, entry)):
+            same = Cat(place[name] == select[name] for name in ("page", "lane", "group"))
+            with m.If(place.enable & same.all()):
+                m.d.sync += self.sums.eq(kept)
+        with m.If(select.first):
+            m.d.sync += self.sums.eq(0)
         return m
 
-    def _pick(self, m, sums, token, page, lane):
+    def _written(self, m):
+        """The last entry written and the one before: (place, entry) each."""
+        written = [(self.write, self.data)]
+        for name in ("last", "before"):
+            place = Signal(beat_place(self.config), name=f"{name}_place")
+            entry = Signal(self.width, name=f"{name}_entry", reset_less=True)
+            with m.If(self.write.enable):
+                m.d.sync += [place.eq(written[-1][0]), entry.eq(written[-1][1])]
+            written.append((place, entry))
+        return written[1:]
+
+    def _pick(self, m, picked, sums, token, page, lane):
         used = token.page == page
         if lane:
             used = used & (lane <= token.last_lane)
-        width = len(self.lanes[lane])
+        width = len(picked)
         with m.If(used), m.Switch(token.token):
             for t in range(self.config.tile.tokens):
                 with m.Case(t):
-                    m.d.comb += self.lanes[lane].eq(sums[t * width:][:width])
+                    m.d.comb += picked.eq(sums[t * width:][:width])

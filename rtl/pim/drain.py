@@ -22,6 +22,9 @@ SCALES = 16
 20 clocks, at least two each."""
 
 
+LANES = Tile.latency + 1
+"""Clocks from a step of the walker to its lanes."""
+
 MINUS_ZERO = 1 << 31
 """Added to a binary32 number it changes nothing."""
 
@@ -125,9 +128,9 @@ class Drain(wiring.Component):
     Members
     -------
     blocks : In, stream of :func:`~logicpim.rtl.pim.block.row_block`
-    released : Out, as of :class:`~logicpim.rtl.pim.walker.DrainWalker`
+    released : Out, that of :class:`~logicpim.rtl.pim.walker.DrainWalker` a clock ago
     step : Out, :func:`~logicpim.rtl.pim.block.drain_step` for the tile
-    lanes : In, the lanes of ``step``'s token a clock later
+    lanes : In, the lanes of ``step``'s token two clocks later
     prior : Out, :class:`~logicpim.rtl.signatures.BufferRead`, must be ready always
     scales, scales_here : In, of the rows of a scaled block, in the clock behind its last step
     results : Out, :class:`~logicpim.rtl.signatures.BufferWrite`, which must be ready always
@@ -142,9 +145,9 @@ class Drain(wiring.Component):
         self.config = config
         tile = config.tile
         # A step whose sum is to be added to what lies there, and the clock in which that is here.
-        self._adding = Tile.latency + (LaneReducer.add_latency if config.has_bytes
+        self._adding = LANES + (LaneReducer.add_latency if config.has_bytes
                                        else LaneReducer.again_latency - 1)
-        self._written = Tile.latency + LaneReducer.latency(config.has_bytes)
+        self._written = LANES + LaneReducer.latency(config.has_bytes)
         self.latency = 1 + self._written + 1
         self._late = 0 if config.has_bytes else LaneReducer.last_latency - 1
         super().__init__({
@@ -158,11 +161,15 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # A sum is read a clock before it is added to, and written when the adder is done.
-        m.submodules.walker = walker = DrainWalker(self.config, apart=1 + Adder.latency + 1,
-                                                  flush=self._written + self._late - self._adding)
+        # A sum is read a clock before it is added to, and written when the adder is done; what lies
+        # in the temp buffer is read a clock earlier still.
+        m.submodules.walker = walker = DrainWalker(
+            self.config, apart=1 + Adder.latency + 1,
+            flush=self._written + self._late - self._adding + 1)
         wiring.connect(m, wiring.flipped(self.blocks), walker.blocks)
-        m.d.comb += self.released.eq(walker.released)
+        # The last token is picked from what the page's memories have read up to a clock later than
+        # a beat might read another entry.
+        m.d.sync += self.released.eq(walker.released)
         steps = self._delay(m, walker.step, self._written + self._late)
         last, written = self._last(m, steps)
         rows = self._reduce(m, steps, self._scales(m, steps), last)
@@ -204,12 +211,14 @@ class Drain(wiring.Component):
 
     def _prior(self, m, steps):
         """What lies where the results of a token will go."""
-        read, here = steps[self._adding - 1], steps[self._adding]
+        read, here = steps[self._adding - 2], steps[self._adding - 1]
+        prior = Signal(len(self.scales), name="prior_sums", reset_less=True)
         m.d.comb += [
             self.prior.enable.eq(self._whole(read) & read.accumulate & ~read.more),
             self.prior.address.eq(read.line)]
-        return self.prior.data.word_select(Cat(here.slot[1:], self._token(here)),
-                                           len(self.scales))
+        m.d.sync += prior.eq(self.prior.data.word_select(Cat(here.slot[1:], self._token(here)),
+                                                         len(prior)))
+        return prior
 
     def _delay(self, m, step, clocks):
         """``step`` and its delayed copies."""
@@ -224,7 +233,7 @@ class Drain(wiring.Component):
         """Scales of the rows of the token that is to be scaled."""
         if not self.config.has_bytes:
             return Const(0, len(self.scales))
-        step = steps[Tile.latency + LaneReducer.scale_latency]
+        step = steps[LANES + LaneReducer.scale_latency]
         m.submodules.scales = queue = Queue(unsigned(len(self.scales)), depth=SCALES)
         m.d.comb += [queue.i.payload.eq(self.scales), queue.i.valid.eq(self.scales_here),
                      queue.o.ready.eq(step.enable & step.scaled & step.last)]
@@ -236,7 +245,7 @@ class Drain(wiring.Component):
         prior = self._prior(m, steps)
         if not self.config.has_bytes:
             return prior
-        at = Tile.latency + LaneReducer.add_latency
+        at = LANES + LaneReducer.add_latency
         read, write = steps[at - 1], steps[at + Adder.latency]
         token = Signal(range(self.config.tile.max_tokens))
         with m.If(self._whole(read)):
@@ -265,7 +274,7 @@ class Drain(wiring.Component):
         second, output_format = adding.enable & adding.accumulate & adding.part, Signal(Format)
         m.d.comb += output_format.eq(rounding.output_format)
         if self.config.has_bytes:
-            second = steps[Tile.latency + LaneReducer.pair_latency].part
+            second = steps[LANES + LaneReducer.pair_latency].part
         else:
             late = steps[self._written + self._late - 1]
             with m.If(late.enable & late.accumulate & late.part):

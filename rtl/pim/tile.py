@@ -33,11 +33,11 @@ class Tile(wiring.Component):
     place : In, :func:`~logicpim.rtl.pim.block.beat_place`
     step : In, :func:`~logicpim.rtl.pim.block.drain_step`, to come ``latency`` clocks or more
         behind the last beat of what it reads
-    lanes : Out, the lanes of a drained token, row by row, a clock after ``step``
+    lanes : Out, the lanes of a drained token, row by row, two clocks after ``step``
     """
 
     #: Clocks from a beat to the end of the clock that writes its sums.
-    latency = OperandBank.latency + ProcessingUnit.latency + 1
+    latency = OperandBank.latency + ProcessingUnit.latency + 2
     #: Clocks between beats for the same accumulators.
     revisit = ProcessingUnit.latency - ProcessingUnit.accumulator_delay + 2
 
@@ -73,13 +73,13 @@ class Tile(wiring.Component):
                     accumulators.data.word_select(t * tile.rows + r, 32).eq(unit.o)]
 
         places = [self.place]
-        for clock in range(1, self.latency):
+        for clock in range(1, self.latency - 1):
             place = Signal(beat_place(self.config), name=f"place_{clock}", reset_less=True)
             m.d.sync += place.eq(places[-1])
             places.append(place)
         m.d.comb += [
             accumulators.read.eq(places[OperandBank.latency + ProcessingUnit.accumulator_delay
-                                        - 1]),
+                                        - 2]),
             accumulators.write.eq(places[OperandBank.latency + ProcessingUnit.latency]),
             accumulators.step.eq(self.step),
             *(out.eq(lane) for out, lane in zip(self.lanes, accumulators.lanes, strict=True)),
