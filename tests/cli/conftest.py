@@ -20,6 +20,12 @@ class Result:
         assert self.out.count("\n") == 1 and self.out.endswith("}\n")
         return json.loads(self.out)
 
+    def failed(self, *words):
+        """As refused, but after work whose progress is on stderr, too."""
+        assert self.status == 2 and self.out == "", (self.status, self.out)
+        last = self.err.splitlines()[-1]
+        assert "error: " in last and all(word in last for word in words), self.err
+
     def refused(self, *words):
         """One line with all the words on stderr, nothing on stdout, a status that says so."""
         assert self.status == 2 and self.out == "", (self.status, self.out)

@@ -14,9 +14,11 @@ from logicpim.spec.dram import DramCommand, Organisation
 from logicpim.spec.errors import ConfigError
 from logicpim.spec.presets import PRESETS
 
-SMALL = PRESETS["small"].replace(timing="bram")
+# So few rows and columns that what is written is read again, by either path.
+SMALL = PRESETS["small"].replace(timing="bram", dram=Organisation(
+    ranks=1, bank_groups=2, banks_per_group=4, rows=2, columns=2, bundle_banks=4))
 RANKS = Config(tile=Tile(tokens=1, rows=4, depth=4), timing="bram",
-               dram=Organisation(ranks=2, bank_groups=4, banks_per_group=2, rows=8, columns=4,
+               dram=Organisation(ranks=2, bank_groups=4, banks_per_group=2, rows=2, columns=2,
                                  bundle_banks=4))
 SLOW = SMALL.replace(timing_overrides={"nCL": 9, "nCWL": 7})
 D = DramCommand

@@ -2,24 +2,32 @@
 """The gateware of a board, Verilated, behind its line: the link against its model, then the
 backend over it against the reference."""
 
+import json
 import random
 
 import numpy as np
 import pytest
 
+from logicpim.cli.main import main
 from logicpim.driver.fpga.device import FpgaDevice
 from logicpim.driver.kernel import Job, Kernels
 from logicpim.driver.memory import Memory, load
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.sim.model.gemm import gemm
 from logicpim.sim.model.link import BoardModel, Deframer, escape
+from logicpim.sim.verilog import VerilatorDevice
 from logicpim.sim.verilog.board import SimulatedBoard
 from logicpim.spec.device import Region
+from logicpim.spec.dram import Organisation
 from logicpim.spec.isa import Buffer, Format, Instruction, Opcode
 from logicpim.spec.link import END, ESC, HEADER, TARGET, Line, Request, pack
 from logicpim.spec.presets import PRESETS
 
-CONFIG = PRESETS["small"].replace(name="board", timing="bram", functions=False)
+# A small DRAM: each byte of it takes 40 clocks on the line.
+CONFIG = PRESETS["small"].replace(
+    name="board", timing="bram", functions=False,
+    dram=Organisation(ranks=1, bank_groups=2, banks_per_group=4, rows=16, columns=4,
+                      bundle_banks=4))
 SECONDS = 1e-3  # of the simulated clock: any request, both ways
 
 
@@ -129,10 +137,48 @@ def test_backend(board, seed, rate):
             assert (y == gemm(x, w, CONFIG.tile.depth, Format.FP32)).all()
         counted = device.counters(0)
         assert counted["words_read"] > 0 and counted["cycles"] > counted["active"] > 0
-        store = Instruction(Opcode.STORE, buffer=Buffer.TEMP, length=3, address=200)
+        store = Instruction(Opcode.STORE, buffer=Buffer.TEMP, length=3, address=100)
         device.execute({0: [store]})
         word = CONFIG.word_bytes
-        stored = device.dram(0)[200 * word:203 * word]
+        stored = device.dram(0)[100 * word:103 * word]
         held = device.read_buffer(0, Buffer.TEMP, 0, stored.size)
         assert (stored == held).all() and held.any()
         assert device.link.repeats >= (rate > 0)
+
+
+def test_a_new_session_resets(board):
+    """Instructions of a host that has gone leave nothing behind, but for what they wrote."""
+    first = FpgaDevice(CONFIG, board)
+    first.dram(0)[:] = 5
+    first.flush()
+    first.link.ask(Request.RUN, b"".join(
+        Instruction(Opcode.FENCE, tag=tag).encode().to_bytes(32, "little") for tag in range(4)))
+    with FpgaDevice(CONFIG, board) as second:
+        assert not second.identity["fresh"] and second.counters(0)["cycles"] == 0
+        done = second.execute({0: [Instruction(Opcode.FENCE, tag=9)]})[0]
+        assert [c.tag for c in done] == [9]
+        load = Instruction(Opcode.LOAD, tag=3, buffer=Buffer.INPUT, length=1)
+        second.execute({0: [load]})
+        assert not second.read_buffer(0, Buffer.INPUT, 0, CONFIG.word_bytes).any()
+
+
+@pytest.mark.full
+def test_expert_on_the_board_of_the_preset(capsys):
+    """A gated feed-forward network on the configuration that is built, by the command line."""
+    status = main(["bench", "ffn", "--config", "ulx3s-85f", "--backend", "fpga", "--port", "sim",
+                   "--m", "3", "--hidden", "40", "--intermediate", "56", "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert status == 0 and result["matches_reference"] and result["cycles"] > 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("m, n, k", [(1, 50, 120), (5, 9, 33)])
+def test_the_controller_keeps_the_rows_of_block_ram(m, n, k):
+    """The channel beside the functional DRAM, every command judged by the rows of the board's."""
+    rng, memory = np.random.default_rng(m), Memory(CONFIG)
+    matrix = memory.place(n, k, 0, 2)
+    w, x = (rng.standard_normal(s).astype(np.float16).view(np.uint16) for s in ((n, k), (m, k)))
+    with VerilatorDevice(CONFIG) as device:
+        load(device, matrix, w)
+        (y,), = Kernels(device).run([Job(x, (matrix,))])
+    assert (y == gemm(x, w, CONFIG.tile.depth, Format.FP32)).all()

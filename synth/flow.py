@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From a board to its bitstream: Yosys, nextpnr and the packer of its FPGA's family."""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from logicpim.rtl.generate.share import sharing, to_rtlil
+from logicpim.rtl.prototype import Prototype
+from logicpim.spec.config import Config
+from logicpim.spec.errors import ToolError
+from logicpim.spec.link import BAUD
+
+from . import tools
+from .boards.base import Board, BoardTop
+
+TOP, CORE = "top", "prototype"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of FPGAs is synthesised, placed and packed.
+
+    Attributes
+    ----------
+    synthesis : str
+        The command of Yosys.
+    nextpnr, packer : str
+        Tools of :mod:`.tools`.
+    constraints, bitstream : str
+        Suffixes of the file with pins and of the result.
+    arguments : callable
+        From a platform, the arguments of nextpnr beside those that all have.
+    pack : callable
+        From a platform, those of the packer.
+    resources : dict
+        Name in a report to the cells that count, each with its weight.
+    """
+
+    synthesis: str
+    nextpnr: str
+    packer: str
+    constraints: str
+    bitstream: str
+    arguments: Callable
+    pack: Callable
+    resources: dict[str, dict[str, int]]
+
+
+FAMILIES = {
+    "ecp5": Family(
+        synthesis="synth_ecp5", nextpnr="nextpnr-ecp5", packer="ecppack", constraints="lpf",
+        bitstream="bit",
+        arguments=lambda p: [p._nextpnr_device_options[p.device], "--package",
+                             p._nextpnr_package_options[p.package].upper(), "--speed", p.speed,
+                             "--lpf", "top.lpf", "--textcfg", "placed"],
+        pack=lambda p: ["--compress", "--input", "placed", "--bit", "top.bit"],
+        resources={"luts": {"TRELLIS_COMB": 1}, "flip_flops": {"TRELLIS_FF": 1},
+                   "dsps": {"MULT18X18D": 1}, "brams": {"DP16KD": 1}}),
+}
+
+
+def build(board: Board, config: Config, work: Path, seed: int, note: Callable,
+          progress: Callable = lambda text: None) -> dict:
+    """A bitstream in the folder ``work``.
+
+    Parameters
+    ----------
+    work : Path
+        An empty folder; `top.*` of the family is the bitstream, afterwards.
+    seed : int
+        Of the placement.
+    note, progress : callable
+        Told of each step, and how far it has come.
+
+    Returns
+    -------
+    dict
+        ``fmax_mhz`` and the resources used, each with ``_of``, what the FPGA has.
+
+    Raises
+    ------
+    ToolError
+        If a tool is missing or fails, or the clock is missed.
+    """
+    family = FAMILIES[board.family]
+    for tool in ("yosys", family.nextpnr, family.packer):
+        tools.version(tool)
+    note(f"generating {config.name}")
+    platform = board.platform()
+    shared = _write(board, config, platform, family, work)
+    note("synthesising with Yosys")
+    with _followed(work / "script.ys.log", progress):
+        tools.yosys(_script(shared, family), work)
+    note(f"placing and routing for {board.clock_hz / 1e6:g} MHz")
+    with _followed(work / "nextpnr.log", progress):
+        tools.run(family.nextpnr, [
+            *family.arguments(platform), "--json", "netlist.json", "--freq",
+            f"{board.clock_hz / 1e6:g}", "--seed", str(seed), "--report", "report.json",
+            "--timing-allow-fail", "-q", "-l", "nextpnr.log"], work)
+    report = json.loads((work / "report.json").read_text())
+    found = _figures(report, family)
+    if found["fmax_mhz"] * 1e6 < board.clock_hz:
+        raise ToolError(f"{board.name} reaches {found['fmax_mhz']} MHz of the "
+                        f"{board.clock_hz / 1e6:g} MHz it is to run at: try another --seed, or a "
+                        f"smaller configuration (--set)")
+    note("packing the bitstream")
+    tools.run(family.packer, family.pack(platform), work)
+    return found
+
+
+@contextmanager
+def _followed(log: Path, progress: Callable):
+    """While open, tells the last line that a tool wrote, now and then."""
+    over = threading.Event()
+
+    def follow():
+        while not over.wait(2):
+            lines = log.read_text(errors="replace")[-2000:].split("\n") if log.exists() else []
+            if len(lines) > 1:
+                progress(lines[-2].removeprefix("Info:").strip()[:100])
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _write(board: Board, config: Config, platform, family: Family, work: Path) -> list[str]:
+    """RTLIL of the design and the pins; returns the names of the shared modules."""
+    # Not through the platform: Amaranth alone would elaborate and emit every instance.
+    with sharing() as registry:
+        whole = to_rtlil(Prototype(config, clock_hz=board.clock_hz, baud=BAUD), CORE)
+    plan = platform.prepare(BoardTop(board, CORE), TOP)
+    texts = {**registry.modules, CORE: whole, TOP: _text(plan.files[f"{TOP}.il"])}
+    for name, text in texts.items():
+        (work / f"{name}.il").write_text(text)
+    pins = f"{TOP}.{family.constraints}"
+    (work / pins).write_text(_text(plan.files[pins]))
+    return list(registry.modules)
+
+
+def _text(content) -> str:
+    return content.decode() if isinstance(content, bytes) else content
+
+
+def _script(shared: list[str], family: Family) -> str:
+    """Equal modules stay modules to the end, so that each is synthesised once."""
+    read = "".join(f"read_rtlil {name}.il\n" for name in (*shared, CORE, TOP))
+    keep = "".join(f"setattr -mod -set keep_hierarchy 1 {name}\n" for name in shared)
+    # Amaranth's FIFOs write free places and read full ones, never the same in one clock; Yosys
+    # cannot know, and would build registers around their memories.
+    fifos = "setattr -set no_rw_check 1 m:storage\n"
+    return f"{read}{keep}{fifos}{family.synthesis} -top {TOP} -json netlist.json\n"
+
+
+def _figures(report: dict, family: Family) -> dict:
+    """What a report of nextpnr says, in the names of all families."""
+    found = {"fmax_mhz": round(min(v["achieved"] for v in report["fmax"].values()), 1)}
+    for name, cells in family.resources.items():
+        used = report["utilization"]
+        for key, field in ((name, "used"), (f"{name}_of", "available")):
+            found[key] = sum(used[cell][field] * weight for cell, weight in cells.items()
+                             if cell in used)
+    return found

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Bitstreams with the real tools: a small gateware on each board, then a whole channel."""
+
+import pytest
+from amaranth.hdl import ClockDomain, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from logicpim.rtl.link.frames import FrameReceiver, FrameSender
+from logicpim.rtl.link.uart import UartReceiver, UartTransmitter
+from logicpim.rtl.stream import connect
+from logicpim.spec.errors import ToolError
+from logicpim.spec.presets import PRESETS, load_config
+from logicpim.synth import boards, flow
+
+SMALLEST = ["tile.tokens=1", "tile.rows=2", "tile.depth=4", "tile.groups=1",
+            "dram.banks_per_group=2", "dram.bundle_banks=2", "dram.rows=16", "dram.columns=8",
+            "functions=false", "input_buffer_bytes=2048", "temp_buffer_bytes=2048", "word_fifo=4",
+            "queue_depth=2"]
+
+
+class Echo(wiring.Component):
+    """Sends every sound frame back: in the place of the prototype, with its ports."""
+
+    def __init__(self, config, *, clock_hz, baud):
+        self.divisor = round(clock_hz / baud)
+        super().__init__({"clock": In(1), "reset": In(1), "rx": In(1), "tx": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = domain = ClockDomain()
+        m.submodules.receiver = receiver = UartReceiver(divisor=self.divisor)
+        m.submodules.frames = frames = FrameReceiver(size=1024)
+        m.submodules.sender = sender = FrameSender(size=1024)
+        m.submodules.transmitter = transmitter = UartTransmitter(divisor=self.divisor)
+        connect(m, frames.o, sender.i)
+        connect(m, sender.o, transmitter.i)
+        m.d.comb += [
+            domain.clk.eq(self.clock), domain.rst.eq(self.reset), receiver.rx.eq(self.rx),
+            self.tx.eq(transmitter.tx), frames.valid.eq(receiver.valid),
+            frames.byte.eq(receiver.data), frames.bad.eq(receiver.bad)]
+        return m
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", boards.NAMES)
+def test_pins_and_clock(monkeypatch, tmp_path, name):
+    """The tools take each board's PLL, pins and options, and see the clock that was asked for."""
+    monkeypatch.setattr(flow, "Prototype", Echo)
+    board, notes = boards.board(name), []
+    found = flow.build(board, PRESETS[name], tmp_path, 1, notes.append)
+    assert found["fmax_mhz"] > board.clock_hz / 1e6 and found["brams"] == 2
+    assert 100 < found["luts"] < 2000 < found["luts_of"] and found["dsps"] == 0
+    family = flow.FAMILIES[board.family]
+    assert (tmp_path / f"top.{family.bitstream}").stat().st_size > 10_000
+    assert f"{board.clock_hz / 1e6:.2f} MHz" in (tmp_path / "nextpnr.log").read_text()
+
+
+@pytest.mark.full
+def test_a_missed_clock(monkeypatch, tmp_path):
+    monkeypatch.setattr(flow, "Prototype", Echo)
+    board = boards.board("ulx3s-85f").at(400_000_000)
+    with pytest.raises(ToolError, match="of the 400 MHz"):
+        flow.build(board, PRESETS["ulx3s-85f"], tmp_path, 1, lambda text: None)
+    assert not (tmp_path / "top.bit").exists()
+
+
+@pytest.mark.full
+def test_a_channel(tmp_path):
+    """The smallest channel there is, all the way."""
+    config = load_config("ulx3s-85f", SMALLEST)
+    found = flow.build(boards.board("ulx3s-85f"), config, tmp_path, 1, lambda text: None)
+    assert found["dsps"] >= config.tile.macs and found["brams"] >= 2
+    assert (tmp_path / "top.bit").stat().st_size > 100_000
