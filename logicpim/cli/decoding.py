@@ -4,21 +4,23 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..driver.attend import AttentionRunner, by_policy, reason, sequence_heads
+from ..driver.attend import AttentionRunner, reason, sequence_heads
 from ..driver.backends import open_device
+from ..driver.decisions import AttentionDecisions
 from ..driver.decode import Decoder
 from ..driver.experts import ExpertRunner, place_experts
 from ..driver.kv_cache import KvCache
 from ..driver.memory import Memory
-from ..driver.placed import PlacedExperts, costs_of
+from ..driver.placed import PlacedExperts
 from ..driver.report import cost, placements
 from ..driver.stats import Stats
 from ..llm.attention import NumpyAttention
 from ..llm.checkpoint import Checkpoint
 from ..llm.config import load_config
 from ..llm.decoder import Model, NumpyExperts
-from ..placement import SHARED
+from ..placement import ATTENTION, SHARED
 from ..spec.isa import BYTE_FORMATS, Format
+from .explain import costs_key, decisions_key, estimates, read_costs
 from .io import Progress, bundles_of, config_of, scale_group_of, with_formats
 from .trace import check_trace, wants_trace
 
@@ -44,6 +46,7 @@ class Decoding:
         self.args, self.progress = args, progress
         self.config = config_of(args)
         check_trace(args)
+        self.table = read_costs(args)
         progress("reading the model")
         self.model = load_config(args.model)
         self.checkpoint = Checkpoint(args.model, self.model)
@@ -63,6 +66,10 @@ class Decoding:
         self.group = scale_group_of(args, config) or 0
         memory = Memory(config)
         place_experts(config, model, bundles, self.weights, memory)
+        options = {"bundles": bundles, "weights": args.weights}
+        made = estimates(config, model, self.table, attention=args.attention == "policy",
+                         **options)
+        self.attends = AttentionDecisions(made, ATTENTION[args.policy])
         if args.attention != "xpu":
             sequence_heads(KvCache(config, memory, bundles), model, 0, length)
         self.rounded = (sorted(checkpoint.formats - {"F16"}) if self.weights == Format.FP16
@@ -83,11 +90,13 @@ class Decoding:
                 ExpertRunner(each, model, checkpoint, loading, bundles, self.weights, self.group)
                 if wanted else None for each, wanted in ((device, True), (golden, check)))
             attention = [each and self._attention(each, room) for each in (experts, reference)]
-            if args.policy != "pim_only" and model.experts:
+            if (args.policy != "pim_only" or args.explain) and model.experts:
                 on_xpu = NumpyExperts(model, checkpoint)
+                costs = estimates(config, model, self.table, **options, whole=experts.whole
+                                  ).experts()
                 experts, reference = (
-                    each and PlacedExperts(each, on_xpu, SHARED[args.policy],
-                                           costs_of(config, model), config.dram.bundles // bundles)
+                    each and PlacedExperts(each, on_xpu, SHARED[args.policy], costs,
+                                           config.dram.bundles // bundles, args.explain)
                     for each in (experts, reference))
             self.device = device
             self.decoder = Decoder(numpy_model, experts, reference, *attention)
@@ -106,18 +115,24 @@ class Decoding:
             "weights": args.weights,
             "scale_group": self.group if self.weights in BYTE_FORMATS else None,
             "rounded_to_fp16": self.rounded, "policy": args.policy, "attention": args.attention,
+            "costs": costs_key(args, self.table), **self._decisions(),
             "placements": placements(self.config, decoder.operations, stats),
             **cost(self.config, total),
             "stalls": total.stalls if self.device.timed else {},
         }
 
+    def _decisions(self) -> dict:
+        """The key ``decisions`` with --explain."""
+        if not self.args.explain:
+            return {}
+        mine = getattr(self.decoder.experts, "decisions", ())
+        return {"decisions": decisions_key([*mine, *self.attends.decisions])}
+
     def _attention(self, experts: ExpertRunner, room):
         """What attends beside these experts."""
         if self.args.attention == "xpu":
             return NumpyAttention(self.model, room)
-        decide = ()
-        if self.args.attention == "policy":
-            decide = (by_policy(self.config, SHARED[self.args.policy]),)
+        decide = (self.attends,) if self.args.attention == "policy" else ()
         return AttentionRunner(experts.kernels, self.model, experts.memory,
                                bundles_of(self.args, self.config), *decide)
 

@@ -12,7 +12,9 @@ from ..llm.presets import PRESETS, preset
 from ..llm.tensors import parameters
 from ..spec.errors import ModelError
 from ..spec.presets import load_config as load_hardware
+from .explain import costs_line, show_decisions
 from .io import add_json_option, count, table, whole
+from .planned import TEXT, add_planned_options, planned
 
 EPILOG = f"""\
 MODEL is a model folder, a config.json alone, or one of
@@ -27,6 +29,7 @@ stages
 A model with an encoder reads --lin tokens there, also in prefill, and --context tokens are those
 that the decoder has made. All experts of a layer are taken to be chosen equally often.
 
+{TEXT}
 what the keys mean
   parameters    total, active (used by one token), experts (all of them), one_expert
   weight_bytes  of all parameters as they are stored
@@ -34,6 +37,8 @@ what the keys mean
   operations    one row for each: part (encoder or decoder), operation, where (as `logicpim run`
                 places it), m, n, k, calls, flops, bytes (operands, weights as stored, and results,
                 each once), op_b
+  decisions     with --policy: what, layer; experts with tokens or sequences, where each runs, its
+                estimates xpu_s and pim_s; seconds of the layer, xpu_s, pim_s; why
   memory        with --memory: bytes of each kind in each memory space, all channels together
 
 examples
@@ -41,6 +46,7 @@ examples
   logicpim inspect models/tiny-mixtral --stage prefill --lin 128
   logicpim inspect gpt-oss-120b --stage mixed --batch 64 --lin 1024 --json
   logicpim inspect mixtral-8x7b --batch 32 --context 4096 --memory paper --stacks 8
+  logicpim inspect mixtral-8x7b --stage mixed --batch 64 --policy duplex_pe_paper
 """
 
 
@@ -63,6 +69,7 @@ def add_parser(subparsers):
                         "configuration, and say where they do not fit")
     p.add_argument("--stacks", type=whole(1, 4096), default=1, metavar="S",
                    help="stacks of that configuration's channels (default: %(default)s)")
+    add_planned_options(p)
     add_json_option(p)
     p.set_defaults(run=run, show=show)
     return p
@@ -135,7 +142,7 @@ def run(args) -> dict:
         "kv_bytes_per_token": ELEMENT_BYTES * sum(
             block.attention.cached for block in config.blocks[config.encoder:]),
         "operations": rows, "flops": flops, "bytes": moved, "op_b": flops / moved,
-        "memory": memory,
+        "memory": memory, **(planned(args, config, context) if args.policy else {}),
     }
 
 
@@ -169,3 +176,6 @@ def show(result: dict, args) -> None:
         print(table(["", *(f"space {i}" for i in range(spaces)), "all"], [
             [kind, *map(count, values), count(sum(values))]
             for kind, values in result["memory"].items()]), end="")
+    if args.policy:
+        show_decisions(result["decisions"])
+        print(f"\npolicy {result['policy']}; {costs_line(result['costs'])}")

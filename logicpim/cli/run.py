@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ..driver.decode import check_length
 from ..llm.tokenizer import Tokenizer
-from ..placement import SHARED
 from ..spec.errors import ModelError
 from ..spec.isa import BYTE_FORMATS, Format
 from . import serve
 from .decoding import Decoding
+from .explain import KEYS, add_policy_options, costs_line, show_decisions
 from .figures import add_backend_options
 from .io import (
     Progress,
@@ -27,7 +27,7 @@ from .io import (
 )
 from .trace import add_trace_option, write_trace
 
-EPILOG = """\
+EPILOG = f"""\
 MODEL_DIR is an ordinary Hugging Face folder of one of the families of docs/models.md: config.json,
 model.safetensors (or an index of several files) in FP16, BF16 or FP32, tokenizer.json. The products
 of the experts run on Logic-PIM with FP16 operands and FP32 results, their weights in FP16 or,
@@ -42,7 +42,7 @@ what the keys mean
                         [least, greatest], calls, FLOPs, bytes, Op/B; on Logic-PIM also its
                         cost: that of the softmax is in "attention scores, values", one program,
                         and that of the activation in "expert ffn"
-  cycles                logic clocks in which Logic-PIM had an instruction in flight
+{KEYS}  cycles                logic clocks in which Logic-PIM had an instruction in flight
   bandwidth_efficiency  useful weight bytes / (channels * cycles * bytes of a beat)
 
 with --requests (docs/serving.md), where times are seconds of a modelled machine
@@ -58,6 +58,7 @@ examples
   logicpim run models/tiny-mixtral --prompt "In the beginning" --tokens 32 --backend verilator
   logicpim run models/tiny-mixtral --prompt "Grace be" --backend reference --json
   logicpim run models/tiny-mixtral --prompt "Grace be" --weights int8 --scale-group 32
+  logicpim run models/tiny-mixtral --prompt "Grace be" --policy duplex_pe_paper --explain
   logicpim run models/tiny-mixtral --requests requests.jsonl --max-batch 8 --output results.jsonl
   logicpim run models/tiny-mixtral --prompt "Grace be" --tokens 4 --config small --channels 2 \\
       --set dram.rows=16384
@@ -86,12 +87,12 @@ def add_parser(subparsers):
     add_config_options(p)
     add_bundles_option(p)
     add_weights_options(p, (Format.FP16, *BYTE_FORMATS), "0")
-    p.add_argument("--policy", choices=SHARED, default="pim_only",
-                   help="which experts run on Logic-PIM, asked for each layer; the others run on "
-                        "the xPU, in numpy (default: %(default)s, all; docs/placement.md)")
+    add_policy_options(p, "pim_only")
+    p.add_argument("--explain", action="store_true",
+                   help="say for each step and layer what ran where, both estimates and the rule")
     p.add_argument("--attention", choices=("pim", "xpu", "policy"), default="pim",
                    help="where decode steps attend: on Logic-PIM as far as it can, on the xPU, or "
-                        "as --policy says of heads and queries in place of experts and tokens; "
+                        "as --policy says of attention; "
                         "the prompt's attention is the xPU's (default: %(default)s)")
     p.add_argument("--check", action=argparse.BooleanOptionalAction,
                    help="run the reference in lockstep and compare every logit "
@@ -189,6 +190,9 @@ def show(result: dict, args) -> None:
                 r["operation"], r["where"], *map(_range, (r["m"], r["n"], r["k"])),
                 count(r["calls"]), f"{r['op_b']:.2f}", count(r["bytes"]), count(r.get("cycles")),
                 percent(r.get("bandwidth_efficiency"))] for r in rows]), end="")
+    show_decisions(result.get("decisions", ()))
+    if args.policy != "pim_only" or args.explain:
+        print(f"\npolicy {args.policy}; {costs_line(result['costs'])}")
     seconds = result["decode_s"]
     print(f"\n{len(result['token_ids'])} tokens in {seconds:.1f} s "
           f"({result['wall_s']:.1f} s with loading), {result['channels']} channel"

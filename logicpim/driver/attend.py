@@ -18,15 +18,12 @@ from ..llm.attention import KvCache as HostCache
 from ..llm.attention import NumpyAttention
 from ..llm.calls import AttendCall
 from ..llm.kinds import Attention, ModelConfig
-from ..placement.costs import Costs, roofline
-from ..placement.policy import Policy, Query, Unit
 from ..spec.config import Config
 from ..spec.errors import CapacityError, ModelError
 from .attention import AttentionKernel, Request
 from .kernel import Kernels
 from .kv_cache import Head, HeadForm, KvCache, append, load
 from .memory import Memory
-from .placed import XPU_FLOPS
 from .stats import Stats
 
 ATTENTION = "attention scores, values"
@@ -182,23 +179,6 @@ class AttentionRunner(NumpyAttention):
                 bits.append(np.empty((past - first, held.shape[2]), np.uint16))
                 bits[-1][rows] = _half(held[first:past, i], call.layer)
             load(self.kernels.device, head, *bits)
-
-
-def by_policy(config: Config, policy: Policy) -> Callable[[Attention, int], bool]:
-    """What a policy for experts says to attention: heads are asked as experts, each with the
-    queries of its group as tokens, by rooflines of the work on its keys and values."""
-    clock = config.clock_hz * config.channels
-
-    def decide(a: Attention, context: int) -> bool:
-        sizes = (1, a.head_dim + a.value_dim, context)
-        costs = Costs(
-            xpu=roofline(*sizes, peak=XPU_FLOPS * config.channels,
-                         bandwidth=clock * config.granule_bytes),
-            pim=roofline(*sizes, peak=2 * config.tile.macs * clock,
-                         bandwidth=clock * config.beat_bytes))
-        plan = policy(Query(tokens=(a.group,) * a.kv_heads, costs=costs, contexts=(context,)))
-        return set(plan.places.values()) == {Unit.PIM}
-    return decide
 
 
 def _half(x: np.ndarray, layer: int) -> np.ndarray:

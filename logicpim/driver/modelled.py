@@ -8,7 +8,7 @@ a policy deals over both processors run side by side: a layer's take as long as 
   An untimed device counts none; then the roofline of its tiles and of the added TSVs stands in.
 * xPU: of each operation of the pass its FLOPs at the peak or its bytes at the bandwidth, whichever
   takes longer. For each channel it has the 1/160 of an H100's FP16 peak and the ordinary path
-  (:data:`~.placed.XPU_FLOPS`, a granule a clock).
+  (:data:`~.decisions.XPU_FLOPS`, a granule a clock).
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,8 @@ from ..llm.graph import Operation, Place
 from ..llm.kinds import ModelConfig
 from ..placement.costs import roofline
 from ..spec.config import Config
-from .placed import XPU_FLOPS, costs_of
+from .decisions import XPU_FLOPS
+from .placed import costs_of
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Experts dealt over xPU and Logic-PIM by a placement policy, layer by layer."""
 
+from collections import Counter
+
 import numpy as np
 
 from ..llm.decoder import NumpyExperts
 from ..llm.kinds import ModelConfig
-from ..placement.costs import Costs, roofline
+from ..placement.costs import Costs
 from ..placement.policy import Policy, Query, Unit
 from ..spec.config import Config
+from .decisions import Decision, Estimates, decide_experts
 from .experts import ExpertRunner
 from .stats import Stats
-
-XPU_FLOPS = 989.4e12 / 160
-"""Of the xPU for each channel: an H100's FP16 peak, five stacks of 32 channels."""
 
 
 def costs_of(config: Config, model: ModelConfig) -> Costs:
     """Rooflines of an expert on the Logic-PIM of a configuration and on the xPU beside it."""
-    expert, clock = model.expert, config.clock_hz * config.channels
-    sizes = (len(expert.matrices), model.hidden_size, expert.width)
-    return Costs(
-        xpu=roofline(*sizes, peak=XPU_FLOPS * config.channels,
-                     bandwidth=clock * config.granule_bytes),
-        pim=roofline(*sizes, peak=2 * config.tile.macs * clock,
-                     bandwidth=clock * config.beat_bytes))
+    return Estimates(config, model).experts()
 
 
 class PlacedExperts:
@@ -41,20 +35,26 @@ class PlacedExperts:
     spaces : int
         Memory spaces that the experts are dealt over one by one, or sets of them if a matrix lies
         in several.
+    explain : bool
+        Whether to keep ``decisions``.
 
     Attributes
     ----------
     on_xpu : list of int
         Tokens of each expert that ran on the xPU, in the order of the calls; ``routed`` are those
         on Logic-PIM.
+    decisions : list of Decision
+        One for each call, with ``explain``.
     """
 
     def __init__(self, runner: ExpertRunner, xpu: NumpyExperts, policy: Policy, costs: Costs,
-                 spaces: int):
+                 spaces: int, explain: bool = False):
         self.runner, self.on_xpu = runner, []
         self._xpu, self._policy, self._costs, self._spaces = xpu, policy, costs, spaces
         self.routed, self.stats, self.weights = runner.routed, runner.stats, runner.weights
         self.whole = runner.whole
+        self.decisions: list[Decision] = []
+        self._explain, self._calls = explain, Counter()
 
     @property
     def phase(self) -> str:
@@ -72,9 +72,13 @@ class PlacedExperts:
     def __call__(self, layer: int, x: np.ndarray, indices: np.ndarray, weights: np.ndarray
                  ) -> np.ndarray:
         tokens = np.bincount(indices[indices >= 0])
-        plan = self._policy(Query(
+        plan, decision = decide_experts(self._policy, Query(
             tokens=tuple(tokens.tolist()), costs=self._costs, stage=self.phase,
-            spaces=tuple(e % self._spaces for e in range(len(tokens)))))
+            spaces=tuple(e % self._spaces for e in range(len(tokens)))),
+            step=self._calls[layer], layer=layer)
+        self._calls[layer] += 1
+        if self._explain:
+            self.decisions.append(decision)
         here = [e for e, unit in plan.places.items() if unit == Unit.XPU]
         there = np.where(np.isin(indices, here), -1, indices)
         y = np.zeros_like(x)

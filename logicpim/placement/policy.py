@@ -69,6 +69,7 @@ class Step:
     unit : Unit
     seconds : float
     expert : int
+        In attention, the sequence.
     after : tuple of int
         Steps, by their number, that must be done before.
     bytes : int
@@ -90,9 +91,13 @@ class Step:
 
 @dataclass
 class Plan:
-    """The answer: steps in the order of their issue. Each unit does its own in that order."""
+    """The answer: steps in the order of their issue. Each unit does its own in that order.
+
+    ``why`` is the sentence of the rule that decided.
+    """
 
     steps: list[Step] = field(default_factory=list)
+    why: str = ""
 
     def add(self, unit: Unit, seconds: float, expert: int, **more) -> int:
         """Adds a step; returns its number."""
@@ -114,6 +119,10 @@ class Plan:
         """Bytes on the link."""
         return sum(s.bytes for s in self.steps)
 
+    def busy(self, unit: Unit) -> float:
+        """Seconds that a unit works."""
+        return sum(s.seconds for s in self.steps if s.unit == unit)
+
     @property
     def seconds(self) -> float:
         """Time until all steps are done."""
@@ -121,6 +130,14 @@ class Plan:
 
 
 Policy = Callable[[Query], Plan]
+
+
+def time_of(seconds: float) -> str:
+    """A time for people."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns" if seconds else "0"
 
 
 def makespan(steps: Iterable[Step]) -> float:
