@@ -164,9 +164,10 @@ def test_a_new_session_resets(board):
 
 @pytest.mark.full
 def test_expert_on_the_board_of_the_preset(capsys):
-    """A gated feed-forward network on the configuration that is built, by the command line."""
-    status = main(["bench", "ffn", "--config", "ulx3s-85f", "--backend", "fpga", "--port", "sim",
-                   "--m", "3", "--hidden", "40", "--intermediate", "56", "--json"])
+    """A gated feed-forward network on a board's configuration and functions, by the command."""
+    status = main(["bench", "ffn", "--config", "ulx3s-85f", "--set", "functions=true",
+                   "--backend", "fpga", "--port", "sim", "--m", "3",
+                   "--hidden", "40", "--intermediate", "56", "--json"])
     result = json.loads(capsys.readouterr().out)
     assert status == 0 and result["matches_reference"] and result["cycles"] > 0
 
