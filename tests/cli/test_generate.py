@@ -35,7 +35,7 @@ def test_values_that_depend_on_each_other_change_together():
 
 
 @pytest.mark.parametrize("more, words", [
-    (("--config", "smal"), ["smal", "channel, paper, small"]),
+    (("--config", "smal"), ["smal", "channel, ", "paper, small"]),
     (("--set", "tile.rows=3"), ["tile.rows"]),
     (("--prefix", "9"), ["prefix '9'"]),
     (("--config", "none.toml"), ["none.toml"]),
