@@ -53,9 +53,9 @@ def test_axi(tmp_path, changes):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("channels", [2, 32])
-def test_stack(tmp_path, channels):
-    config = PRESETS["small"].replace(stack=True, channels=channels, formats=("fp16", "int8"))
+def test_stack(tmp_path):
+    """Of four channels: Icarus and Verilator take up every instance by itself."""
+    config = PRESETS["small"].replace(stack=True, channels=4, formats=("fp16", "int8"))
     write_folder(tmp_path / "out", artefacts(config)[0])
     assert not any(accept.accept(tmp_path / "out", "stack").values())
 
