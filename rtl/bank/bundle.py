@@ -33,7 +33,8 @@ class BundleAgent(wiring.Component):
     Members
     -------
     job : In, stream of :func:`~logicpim.rtl.signatures.bundle_job`
-    here, ahead : Out, :func:`bundle_row` of the next word, and of the first word of another row
+    here, ahead : Out, :func:`bundle_row` of the next word, and of the first word of another row,
+        as it was in the clock before
     go, write, column : Out, the next word may move; is written; its column
     advance : In(1), its column command is issued in this clock
     last : Out(1), it is the last one of its job
@@ -107,19 +108,21 @@ class BundleAgent(wiring.Component):
         row_ends, more = Signal(), Signal()
         m.d.comb += [
             row_ends.eq(column == org.columns - 1), more.eq(words > org.columns - column),
-            self.here.valid.eq(words != 0), self.here.bundle.eq(bundle), self.here.row.eq(row),
-            self.ahead.valid.eq(more | self.job.valid),
-            self.ahead.bundle.eq(Mux(more, after_bundle, job_bundle)),
-            self.ahead.row.eq(Mux(more, after_row, job_row)),
-            self.column.eq(column), self.last.eq(words == 1),
+            self.here.bundle.eq(bundle), self.here.row.eq(row), self.column.eq(column),
             self.go.eq(Mux(self.write, may_write, may_read)),
-            self.job.ready.eq((words == 0) | (self.last & self.advance)),
-            self.used.eq(Mux(words != 0, self._set(bundle, self.interleave), 0)
+            self.job.ready.eq(~self.here.valid | (self.last & self.advance)),
+            self.used.eq(Mux(self.here.valid, self._set(bundle, self.interleave), 0)
                          | Mux(self.job.valid, self._set(job_bundle, job.interleave), 0)),
         ]
+        m.d.sync += [self.ahead.valid.eq(more | self.job.valid),
+                     self.ahead.bundle.eq(Mux(more, after_bundle, job_bundle)),
+                     self.ahead.row.eq(Mux(more, after_row, job_row))]
+        # ``here.valid`` and ``last`` go with ``words``.
         with m.If(transfer(self.job)):
             m.d.sync += [address.eq(job.address), words.eq(job.words), self.write.eq(job.write),
-                         self.interleave.eq(job.interleave)]
+                         self.interleave.eq(job.interleave), self.here.valid.eq(job.words != 0),
+                         self.last.eq(job.words == 1)]
         with m.Elif(self.advance):
-            m.d.sync += [address.eq(Mux(row_ends, after, address + 1)), words.eq(words - 1)]
+            m.d.sync += [address.eq(Mux(row_ends, after, address + 1)), words.eq(words - 1),
+                         self.here.valid.eq(~self.last), self.last.eq(words == 2)]
         return m

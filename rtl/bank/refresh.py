@@ -59,7 +59,7 @@ class BankRefresh(wiring.Component):
     owned, free, freed : In(bundles), the bundle belongs to refresh; to nobody; to nobody since
         the last clock
     used : In(bundles), the stream's present jobs lie in it, or the host wants it
-    ready : In(bundles * bundle_banks), the bank may be refreshed
+    ready : In(bundles * bundle_banks), the bank may be refreshed in the next clock
     may_refresh : In(ranks)
     hidden : In(1), a bundle that the stream leaves is not needed while a part is refreshed
     wants, forced, due : Out(bundles), refresh claims the bundle; it has waited as long as it may;
@@ -109,7 +109,7 @@ class BankRefresh(wiring.Component):
         org = self.config.dram
         refreshed = Signal(org.bundles * org.parts)
         todo, group = Signal(org.parts), Signal(range(org.bank_groups))
-        busy = Signal()
+        busy, asks = Signal(), Signal()
         balance = self._balances(m, refreshed)
         self._claim(m, balance, busy)
 
@@ -133,9 +133,11 @@ class BankRefresh(wiring.Component):
         m.d.comb += [
             self.lane.eq(part * org.bank_groups + group),
             bank.eq(self.bundle * org.bundle_banks + self.lane),
-            self.valid.eq(busy & todo.any() & self.ready.bit_select(bank, 1)
+            self.valid.eq(asks
                           & self.may_refresh.bit_select(self.bundle // org.bundles_per_rank, 1)),
         ]
+        m.d.sync += asks.eq(busy & todo.any() & self.ready.bit_select(bank, 1)
+                            & ~(self.valid & self.taken))
         with m.If(~busy):
             m.d.sync += [todo.eq(selected), group.eq(0), busy.eq(first.any())]
             for b in range(org.bundles):
@@ -182,13 +184,14 @@ class RankRefresh(wiring.Component):
         m = Module()
         org = self.config.dram
         per, banks = org.bundles_per_rank, org.banks_per_rank
-        due, can = Signal(org.ranks), Signal(org.ranks)
+        due, can, ready = Signal(org.ranks), Signal(org.ranks), Signal(org.ranks)
+        chosen = Signal(org.ranks)
         tick = every(m, Gaps(self.config).refresh_interval)
         for rank in range(org.ranks):
-            m.d.comb += can[rank].eq(
-                due[rank] & self.owned.word_select(rank, per).all()
-                & self.ready.word_select(rank, banks).all() & self.may_refresh[rank])
-        chosen = Signal(org.ranks)
+            m.d.sync += ready[rank].eq(self.owned.word_select(rank, per).all()
+                                       & self.ready.word_select(rank, banks).all()
+                                       & ~(chosen[rank] & self.taken))
+            m.d.comb += can[rank].eq(due[rank] & ready[rank] & self.may_refresh[rank])
         m.d.comb += [
             chosen.eq(can & -can), self.valid.eq(can.any()), self.all_banks.eq(1),
             self.forced.eq(Cat(d.replicate(per) for d in due)), self.due.eq(self.forced),

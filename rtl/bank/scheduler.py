@@ -88,12 +88,16 @@ class Scheduler(wiring.Component):
         return bits
 
     def _stream(self, m: Module):
-        """Column commands of the stream; whether its row at hand is open."""
+        """Column commands of the stream; whether its row at hand is open.
+
+        That is known a clock late, as the stream moves no faster than every second clock.
+        """
         agent, path, org = self.bundle, self._path, self.config.dram
         serves = self._of(m, "serves", self._machines)
-        served = Signal()
+        served, serving = Signal(), Signal()
+        m.d.comb += serving.eq(agent.here.valid & serves.bit_select(agent.here.bundle, 1))
+        m.d.sync += served.eq(serving)
         m.d.comb += [
-            served.eq(agent.here.valid & serves.bit_select(agent.here.bundle, 1)),
             agent.advance.eq(served & agent.go
                              & Mux(agent.write, path.may_write, path.may_read)),
             path.read.eq(agent.advance & ~agent.write), path.write.eq(agent.advance & agent.write),
@@ -104,6 +108,7 @@ class Scheduler(wiring.Component):
                 self.column0.rank.eq(agent.here.bundle // org.bundles_per_rank),
                 self.column0.bank.eq(agent.here.bundle), self.column0.column.eq(agent.column),
             ]
+        self._serving = serving
         return served
 
     def _claims(self, m: Module, refresh, served) -> None:
@@ -132,12 +137,13 @@ class Scheduler(wiring.Component):
                 host.grant[b].eq(machine.grant),
             ]
             if self.config.refresh:
-                m.d.comb += [machine.refresh_wants.eq(refresh.wants[b] & ~comes[b]),
-                             machine.refresh_due.eq(refresh.due[b]),
+                m.d.comb += [machine.refresh_due.eq(refresh.due[b]),
                              machine.refresh_done.eq(refresh.done[b])]
+                m.d.sync += machine.refresh_wants.eq(refresh.wants[b] & ~comes[b])
+            m.d.sync += machine.evict.eq(
+                ((waits | held | stays) & machine.refresh_wants)
+                | (waits & machine.host_wants & (starved == gaps.reopen)))
             m.d.comb += [
-                machine.evict.eq(((waits | held | stays) & machine.refresh_wants)
-                                 | (waits & machine.host_wants & (starved == gaps.reopen))),
                 refresh.owned[b].eq(machine.owner == Owner.REFRESH),
                 refresh.free[b].eq(machine.owner == Owner.FREE),
                 refresh.freed[b].eq(machine.freed),
@@ -155,9 +161,8 @@ class Scheduler(wiring.Component):
         a set of several ranks, it must leave all bundles."""
         agent, org = self.bundle, self.config.dram
         per = org.bundles_per_rank
-        comes, moves, was_served = Signal(org.bundles), Signal(), Signal()
-        m.d.sync += was_served.eq(served)
-        m.d.comb += moves.eq(agent.here.valid & agent.go & ~held & ~agent.last & was_served)
+        comes, moves = Signal(org.bundles), Signal()
+        m.d.comb += moves.eq(agent.here.valid & agent.go & ~held & ~agent.last & served)
         freed = self._of(m, "freed", self._machines)
         for b, machine in enumerate(self._machines):
             leaves = freed[b]
@@ -202,7 +207,8 @@ class Scheduler(wiring.Component):
                 ]
             with m.If(self._closes[b]):
                 m.d.comb += row.command.eq(DramCommand.ALL_PRE)
-            with m.If(self._opens[b] | self._closes[b]):
+            m.d.comb += machine.issued.eq(self._opens[b] | self._closes[b])
+            with m.If(machine.issued):
                 m.d.comb += [row.rank.eq(b // per), row.bank.eq(b)]
         self._refresh = refresh
 
@@ -211,16 +217,18 @@ class Scheduler(wiring.Component):
         host, per = self.host, self.config.dram.bundles_per_rank
         m.d.comb += [self.row1.eq(host.row), self.column1.eq(host.column),
                      host.closed.eq(self._closes),
-                     host.may_activate.eq(self._of(m, "may_activate", self._banks)),
-                     host.may_access.eq(self._of(m, "may_access", self._banks)),
-                     host.may_precharge.eq(self._of(m, "may_precharge", self._banks)),
-                     self._refresh.ready.eq(host.may_activate)]
+                     host.soon_activate.eq(self._of(m, "soon_activate", self._banks)),
+                     host.soon_access.eq(self._of(m, "soon_access", self._banks)),
+                     host.soon_precharge.eq(self._of(m, "soon_precharge", self._banks)),
+                     self._refresh.ready.eq(host.soon_activate)]
         for r, rank in enumerate(self._ranks):
             wanted = Cat(machine.activate for machine in
                          self._machines[r * per:(r + 1) * per]).any()
-            taken = self._refresh.taken & ~self._refresh.all_banks & (self.row0.rank == r)
+            here = ~self._refresh.all_banks & (self._refresh.bundle // per == r)
+            taken = self._refresh.taken & here
             m.d.comb += [
-                host.may_open[r].eq(rank.may_host & ~wanted & ~taken),
+                # Also where slot 0 does something else: what it does is known late.
+                host.may_open[r].eq(rank.may_host & ~wanted & ~(self._refresh.valid & here)),
                 self._refresh.may_refresh[r].eq(rank.may_refresh & ~wanted),
                 rank.bundle.eq(self._opens.word_select(r, per).any()),
                 rank.host.eq((host.row.command == DramCommand.ACT) & (host.row.rank == r)),
@@ -263,7 +271,7 @@ class Scheduler(wiring.Component):
                     bank.refresh.eq(alone), bank.refresh_all.eq(whole),
                     bank.host.eq(Cat(hosts.values()).any()),
                 ]
-                for name in ("open", "may_activate", "may_access", "may_precharge"):
+                for name in ("open", "soon_activate", "soon_access", "soon_precharge"):
                     m.d.comb += getattr(machine, name)[lane].eq(getattr(bank, name))
 
     def _report(self, m: Module, served) -> None:
@@ -272,7 +280,7 @@ class Scheduler(wiring.Component):
         owner = Signal(Owner)
         refreshing = Signal(org.bundles)
         for b, machine in enumerate(self._machines):
-            ready = machine.may_activate.all() | machine.open.any()
+            ready = machine.soon_activate.all() | machine.open.any()
             started = machine.owner == Owner.REFRESH
             m.d.sync += refreshing[b].eq(started | (refreshing[b] & ~ready))
             with m.If(agent.here.bundle == b):
@@ -280,7 +288,7 @@ class Scheduler(wiring.Component):
         waits = refreshing.bit_select(agent.here.bundle, 1) | (owner == Owner.REFRESH)
         with m.If(agent.here.valid):
             m.d.comb += self.activity.eq(
-                Mux(served, Activity.STREAM, Mux(owner == Owner.HOST, Activity.HOST,
+                Mux(served & self._serving, Activity.STREAM, Mux(owner == Owner.HOST, Activity.HOST,
                     Mux(waits, Activity.REFRESH, Activity.ACTIVATE))))
         with m.Elif(self.host.wants.any() | ~self.host.idle.all()):
             m.d.comb += self.activity.eq(Activity.HOST)

@@ -17,7 +17,6 @@ class Delay(wiring.Component):
     ----------
     width : int
     clocks : int
-        At least 1.
 
     Members
     -------
@@ -52,7 +51,7 @@ class StrobeGenerator(wiring.Component):
     bundle, host : In, the column commands decided on, one clock before they are on the bus
     last : In(1), that of the bundle is the last one of a job
     part : In, the part that that of the host accesses
-    data, mask : In, what that of the host writes if it is a WR
+    data, mask : In, what that of the host in the clock before writes if it is a WR
     strobes : Out(DataStrobes)
     host_done : Out(1), pulse for each host access: a read with its data, a write with its WR on
         the bus; as no write is issued before the data of earlier reads has passed, those of
@@ -81,8 +80,8 @@ class StrobeGenerator(wiring.Component):
                      is_[DramCommand.ALL_WR] & self.last)
         reads = Cat(is_[DramCommand.RD], is_[DramCommand.ALL_RD])
 
-        def late(name, value, latency):
-            m.submodules[name] = unit = Delay(len(Value.cast(value)), latency + 1)
+        def late(name, value, latency, known=1):
+            m.submodules[name] = unit = Delay(len(Value.cast(value)), latency + known)
             m.d.comb += unit.i.eq(value)
             return unit.o
 
@@ -93,7 +92,7 @@ class StrobeGenerator(wiring.Component):
             Cat(s.host_write, s.bundle_write, wrote_last).eq(
                 late("writes", writes, timing.write_latency)),
             Cat(s.host_wdata, s.host_wmask).eq(
-                late("data", Cat(self.data, self.mask), timing.write_latency)),
+                late("data", Cat(self.data, self.mask), timing.write_latency, known=0)),
             Cat(s.host_read, s.bundle_read).eq(late("reads", reads, timing.read_latency)),
             self.host_done.eq(s.host_read | host_wrote), self.job_done.eq(wrote_last | read_last),
         ]

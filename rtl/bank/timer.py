@@ -20,17 +20,21 @@ class Timer(wiring.Component):
     -------
     load : In, clocks from this one to the first in which ``done`` is high again; 0 loads nothing
     done : Out(1), high from then on
+    soon : Out(1), high from one clock earlier on
     """
 
     def __init__(self, limit: int):
         self.limit = limit
-        super().__init__({"load": In(range(limit + 1)), "done": Out(1)})
+        super().__init__({"load": In(range(limit + 1)), "done": Out(1, init=1),
+                          "soon": Out(1, init=1)})
 
     def elaborate(self, platform):
         m = Module()
         left, later = Signal(range(self.limit)), Signal(range(self.limit + 1))
-        m.d.comb += [later.eq(Mux(self.load > left, self.load, left)), self.done.eq(left == 0)]
-        m.d.sync += left.eq(Mux(later == 0, 0, later - 1))
+        m.d.comb += later.eq(Mux(self.load > left, self.load, left))
+        m.d.sync += [left.eq(Mux(later == 0, 0, later - 1)),
+                     self.done.eq((self.load <= 1) & (left <= 1)),
+                     self.soon.eq((self.load <= 2) & (left <= 2))]
         return m
 
 
@@ -95,13 +99,17 @@ class Gaps:
 
 
 def load(m: Module, timer: Timer, command, clocks: int) -> None:
-    """Load ``timer`` with ``clocks`` when ``command`` is high; the last call that applies wins."""
+    """Load ``timer`` in the clock after a command, high in ``command``, that keeps the next one
+    away for ``clocks``; the last call that applies wins."""
     with m.If(command):
-        m.d.comb += timer.load.eq(clocks)
+        m.d.comb += timer.load.eq(clocks - 1)
 
 
 class BankTimers(wiring.Component):
     """Whether a bank is open, and what may be done to it.
+
+    Timers start a clock after their command; until then the command itself forbids what they
+    will, so that outputs are a gate behind registers.
 
     Parameters
     ----------
@@ -116,6 +124,8 @@ class BankTimers(wiring.Component):
     may_activate : Out(1), it is closed, and activate and refresh keep their distances
     may_access : Out(1), it is open, and nRCD has passed
     may_precharge : Out(1), a precharge keeps its distance
+    soon_activate, soon_access, soon_precharge : Out(1), the same of the next clock, if no command
+        is issued to it in this one
     """
 
     activate: In(1)
@@ -129,6 +139,9 @@ class BankTimers(wiring.Component):
     may_activate: Out(1)
     may_access: Out(1)
     may_precharge: Out(1)
+    soon_activate: Out(1)
+    soon_access: Out(1)
+    soon_precharge: Out(1)
 
     def __init__(self, config: Config):
         self.config = config
@@ -138,24 +151,34 @@ class BankTimers(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         gaps = Gaps(self.config)
+        was = {name: Signal(name=f"was_{name}") for name in (
+            "activate", "read", "write", "precharge", "refresh", "refresh_all", "host")}
+        m.d.sync += [signal.eq(getattr(self, name)) for name, signal in was.items()]
+        rows, any_command = Signal(), Signal()
+        m.d.sync += [rows.eq(self.activate | self.precharge | self.refresh | self.refresh_all),
+                     any_command.eq(self.activate | self.precharge | self.refresh
+                                    | self.refresh_all | self.read | self.write)]
 
         def timer(name, **loads):
             m.submodules[name] = unit = Timer(max(max(pair) for pair in loads.values()))
             for command, (after_bundle, after_host) in loads.items():
-                with m.If(getattr(self, command)):
-                    m.d.comb += unit.load.eq(Mux(self.host, after_host, after_bundle))
-            return unit.done
+                load(m, unit, was[command] & ~was["host"], after_bundle)
+                load(m, unit, was[command] & was["host"], after_host)
+            return unit
 
-        m.d.comb += [
-            self.may_activate.eq(~self.open & timer(
-                "to_activate", activate=gaps.act_act, precharge=gaps.pre_act,
-                refresh=(gaps.refresh_act,) * 2, refresh_all=(gaps.refresh_all,) * 2)),
-            self.may_access.eq(self.open & timer("to_access", activate=gaps.act_column)),
-            # A bundle is precharged whole, with banks that are closed and perhaps refreshing.
-            self.may_precharge.eq(timer(
-                "to_precharge", activate=gaps.act_pre, read=gaps.read_pre, write=gaps.write_pre,
-                refresh=(gaps.refresh_act,) * 2, refresh_all=(gaps.refresh_all,) * 2)),
-        ]
+        activate = timer(
+            "to_activate", activate=gaps.act_act, precharge=gaps.pre_act,
+            refresh=(gaps.refresh_act,) * 2, refresh_all=(gaps.refresh_all,) * 2)
+        access = timer("to_access", activate=gaps.act_column)
+        # A bundle is precharged whole, with banks that are closed and perhaps refreshing.
+        precharge = timer(
+            "to_precharge", activate=gaps.act_pre, read=gaps.read_pre, write=gaps.write_pre,
+            refresh=(gaps.refresh_act,) * 2, refresh_all=(gaps.refresh_all,) * 2)
+        for when, of in (("may", "done"), ("soon", "soon")):
+            m.d.comb += [
+                getattr(self, f"{when}_activate").eq(~self.open & getattr(activate, of) & ~rows),
+                getattr(self, f"{when}_access").eq(self.open & getattr(access, of) & ~rows),
+                getattr(self, f"{when}_precharge").eq(getattr(precharge, of) & ~any_command)]
         with m.If(self.activate):
             m.d.sync += self.open.eq(1)
         with m.Elif(self.precharge):
@@ -200,23 +223,28 @@ class RankTimers(wiring.Component):
 
         m.submodules.any = near = Timer(longest)
         m.submodules.bundles = bundles = Timer(longest)
+        host, bundle, refresh, some = (Signal(name=f"was_{n}") for n in (
+            "host", "bundle", "refresh", "some"))
+        m.d.sync += [host.eq(self.host), bundle.eq(self.bundle), refresh.eq(self.refresh),
+                     some.eq(self.host | self.bundle | self.refresh)]
         for unit, after_host, after_bundle in (
                 (near, host_any, bundle_any),
                 (bundles, max(host_any, host_window * stagger), gaps.part_to_part)):
-            load(m, unit, self.refresh, gaps.refresh_to_any)
-            load(m, unit, self.host, after_host)
-            load(m, unit, self.bundle, after_bundle)
+            load(m, unit, refresh, gaps.refresh_to_any)
+            load(m, unit, host, after_host)
+            load(m, unit, bundle, after_bundle)
         # The window of the host: the oldest of four activates.
-        turn, done = Signal(2), Signal(4)
+        turn, was_turn, done = Signal(2), Signal(2), Signal(4)
         for index in range(4):
             m.submodules[f"window{index}"] = unit = Timer(longest)
-            load(m, unit, self.host & (turn == index), host_window)
+            load(m, unit, host & (was_turn == index), host_window)
             if stagger:
-                load(m, unit, self.bundle, bundle_window)
+                load(m, unit, bundle, bundle_window)
             m.d.comb += done[index].eq(unit.done)
-        m.d.sync += turn.eq(turn + self.host)
-        m.d.comb += [self.may_host.eq(near.done & done.bit_select(turn, 1)),
-                     self.may_bundle.eq(bundles.done), self.may_refresh.eq(near.done)]
+        m.d.sync += [turn.eq(turn + self.host), was_turn.eq(turn)]
+        m.d.comb += [self.may_host.eq(near.done & done.bit_select(turn, 1) & ~some),
+                     self.may_bundle.eq(bundles.done & ~some),
+                     self.may_refresh.eq(near.done & ~some)]
         return m
 
 
@@ -247,18 +275,23 @@ class PathTimers(wiring.Component):
         m = Module()
         gaps = Gaps(self.config)
         same = gaps.host_column if self.host else gaps.bundle_column
+        read, write, group = Signal(), Signal(), Signal.like(self.group)
+        m.d.sync += [read.eq(self.read), write.eq(self.write), group.eq(self.group)]
         m.d.comb += self.free.eq(~0)
         if self.host and gaps.host_group > same:
             for index in range(self.groups):
+                here = (read | write) & (group == index)
                 m.submodules[f"group{index}"] = unit = Timer(gaps.host_group)
-                load(m, unit, (self.read | self.write) & (self.group == index), gaps.host_group)
-                m.d.comb += self.free[index].eq(unit.done)
+                load(m, unit, here, gaps.host_group)
+                m.d.comb += self.free[index].eq(unit.done & ~here)
         free = self.free.bit_select(self.group, 1)
         m.submodules.to_read = to_read = Timer(max(same, gaps.write_read))
         m.submodules.to_write = to_write = Timer(max(same, gaps.read_write))
-        load(m, to_read, self.read, same)
-        load(m, to_read, self.write, gaps.write_read)
-        load(m, to_write, self.read, gaps.read_write)
-        load(m, to_write, self.write, same)
-        m.d.comb += [self.may_read.eq(to_read.done & free), self.may_write.eq(to_write.done & free)]
+        load(m, to_read, read, same)
+        load(m, to_read, write, gaps.write_read)
+        load(m, to_write, read, gaps.read_write)
+        load(m, to_write, write, same)
+        m.d.comb += [
+            self.may_read.eq(to_read.done & free & ~write & ~(read if same > 1 else 0)),
+            self.may_write.eq(to_write.done & free & ~read & ~(write if same > 1 else 0))]
         return m

@@ -23,7 +23,7 @@ from .refresh import RefreshProof
 from .timers import BankProof, PathProof, RankProof
 from .tsv import CreditProof, ReadProof, WriteProof, narrow
 
-SHORT = {"nRCDRD": 3, "nRCDWR": 2, "nRP": 3, "nRAS": 5, "nRC": 8, "nWR": 2, "nRTPS": 2, "nRTPL": 2,
+SHORT = {"nRCDRD": 3, "nRCDWR": 2, "nRP": 5, "nRAS": 5, "nRC": 13, "nWR": 2, "nRTPS": 2, "nRTPL": 5,
          "nCL": 3, "nCWL": 2, "nBL": 2, "nCCDS": 2, "nCCDL": 4, "nWTRS": 1, "nWTRL": 2, "nRTW": 1,
          "nRRDS": 2, "nRRDL": 3, "nFAW": 9, "nRREFD": 4, "nRFCSB": 9, "nRFC": 12,
          "nREFI": 112, "nREFMAX": 9 * 112}

@@ -5,7 +5,7 @@ from amaranth.hdl import Assert, Assume, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In
 
-from logicpim.rtl.bank.host import HostWay
+from logicpim.rtl.bank.host import HostWay, Ready, made_access
 from logicpim.rtl.bank.order import HostOrder
 from logicpim.rtl.control import executor as control_executor
 from logicpim.rtl.control import host as control_host
@@ -145,7 +145,7 @@ UNITS = {
     Queue: None, InstructionDecoder: None, OperationExecutor: executor_environment,
     FunctionSlot: slot_environment,
     Loader: loader_environment, Storer: None, HostPort: host_environment,
-    HostWay: None, HostOrder: None, MaskedWrites: masked_environment,
+    HostWay: None, Ready: None, HostOrder: None, MaskedWrites: masked_environment,
     ReadErrors: None, JobDivider: None, Sequencer: sequencer_environment,
     IoBuffer: io_buffer_environment, Gearbox: None, TsvInterface: None,
     AxiBridge: bridge_environment, BurstWalker: None, AxiLiteRegisters: None}
@@ -154,6 +154,7 @@ UNITS = {
 MAKERS = {Queue: lambda config: Queue(4, depth=4),
           OperationExecutor: lambda config: OperationExecutor(config, order=4),
           FunctionSlot: lambda config: FunctionSlot(config, passes=control_executor.PASSES),
+          Ready: lambda config: Ready(config, made_access(config)),
           HostOrder: lambda config: HostOrder(config, 4),
           MaskedWrites: lambda config: MaskedWrites(config, 4)}
 """How to make those that a configuration alone does not make."""

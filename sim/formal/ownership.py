@@ -20,6 +20,7 @@ from logicpim.spec.config import Config
 from logicpim.spec.dram import DramCommand
 
 from .controller import watch
+from .host import CountedAgent
 from .observer import BusObserver, bank_bits
 
 SLOTS = ("row0", "row1", "column0", "column1")
@@ -41,13 +42,49 @@ def _name(m: Module, config: Config, command, bank) -> None:
                  command.rank.eq(bundle >> ceil_log2(org.bundles_per_rank))]
 
 
+class Before:
+    """What the clock before allows a host agent: flags of timers, and its own commands.
+
+    Parameters
+    ----------
+    m : Module
+    agent : Component
+        With the ports of :class:`HostAgent`.
+
+    Attributes
+    ----------
+    may_activate, may_precharge, may_access : Value
+        Of the banks ``agent.bank``, ``agent.bank`` and ``agent.accessed``.
+    """
+
+    def __init__(self, m: Module, agent):
+        soon = {}
+        for name in ("activate", "precharge", "access"):
+            soon[name] = Signal(agent.banks, name=f"was_soon_{name}")
+            m.d.sync += soon[name].eq(getattr(agent, f"soon_{name}"))
+        commanded, precharged, moved = Signal(), Signal(), Signal()
+        bank, accessed = Signal.like(agent.bank), Signal.like(agent.accessed)
+        m.d.sync += [commanded.eq(agent.row.command != DramCommand.NOP),
+                     precharged.eq(agent.row.command == DramCommand.PRE),
+                     moved.eq(agent.column.command != DramCommand.NOP),
+                     bank.eq(agent.bank), accessed.eq(agent.accessed)]
+        self.may_activate = ~commanded & soon["activate"].bit_select(agent.bank, 1)
+        self.may_precharge = (~commanded & soon["precharge"].bit_select(agent.bank, 1)
+                              & ~(moved & (accessed == agent.bank)))
+        self.may_access = (soon["access"].bit_select(agent.accessed, 1)
+                           & ~(precharged & (bank == agent.accessed)))
+
+
 class AnyHost(wiring.Component):
     """A host agent that does what it likes within the contract.
 
     * A bundle becomes busy (``idle`` falls) in the clock after an access passed, which needs that
       the host wants the bundle and is granted it.
-    * An activate or access only of a bank of a busy bundle whose timers allow it; a precharge only
-      of one whose bundle is granted, and not together with an access of the same bank.
+    * An activate or access only of a bank of a busy bundle whose timers said in the clock before
+      that it may come now; a precharge likewise, only of one whose bundle is granted, and not
+      together with an access of the same bank.
+    * As timers do not know of the clock before: no row command in the clock after another, no
+      precharge in the clock after an access of that bank, and no access in that after a precharge.
 
     Parameters
     ----------
@@ -60,7 +97,9 @@ class AnyHost(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__(HostAgent(config).signature)
+        agent = HostAgent(config)
+        self.banks = agent.banks
+        super().__init__(agent.signature)
 
     def elaborate(self, platform):
         m = Module()
@@ -77,6 +116,7 @@ class AnyHost(wiring.Component):
         m.submodules.path = path = PathTimers(config, host=True)
         kind, write, access = AnySeq(2), AnySeq(1), Signal()
         bundle, used = (_bundle(config, bank) for bank in (self.bank, self.accessed))
+        before = Before(m, self)
         _name(m, config, self.row, self.bank)
         _name(m, config, self.column, self.accessed)
         m.d.comb += [
@@ -84,19 +124,16 @@ class AnyHost(wiring.Component):
             self.column.column.eq(AnySeq(len(self.column.column))),
             path.group.eq(Cat(self.column.bank_group[:ceil_log2(config.dram.bank_groups)],
                               self.column.rank[:ceil_log2(config.dram.ranks)])),
-            access.eq(AnySeq(1) & busy.bit_select(used, 1)
-                      & self.may_access.bit_select(self.accessed, 1)
+            access.eq(AnySeq(1) & busy.bit_select(used, 1) & before.may_access
                       & Mux(write, path.may_write, path.may_read)),
             path.read.eq(access & ~write), path.write.eq(access & write),
         ]
         with m.If(access):
             m.d.comb += self.column.command.eq(Mux(write, DramCommand.WR, DramCommand.RD))
-        with m.If((kind == 1) & busy.bit_select(bundle, 1)
-                  & self.may_activate.bit_select(self.bank, 1)
+        with m.If((kind == 1) & busy.bit_select(bundle, 1) & before.may_activate
                   & self.may_open.bit_select(self.row.rank, 1)):
             m.d.comb += self.row.command.eq(DramCommand.ACT)
-        with m.If((kind == 2) & self.grant.bit_select(bundle, 1)
-                  & self.may_precharge.bit_select(self.bank, 1)
+        with m.If((kind == 2) & self.grant.bit_select(bundle, 1) & before.may_precharge
                   & ~(access & (self.accessed == self.bank))):
             m.d.comb += self.row.command.eq(DramCommand.PRE)
         return m
@@ -109,7 +146,7 @@ class HostContract(wiring.Component):
     ----------
     config : Config
     agent : Component, optional
-        In place of :class:`HostAgent`.
+        In place of :class:`CountedAgent`, a :class:`HostAgent`.
 
     Members
     -------
@@ -118,7 +155,7 @@ class HostContract(wiring.Component):
 
     def __init__(self, config: Config, agent=None):
         self.config = config
-        self.agent = HostAgent(config) if agent is None else agent
+        self.agent = CountedAgent(config) if agent is None else agent
         super().__init__(self.agent.signature)
 
     def elaborate(self, platform):
@@ -129,20 +166,18 @@ class HostContract(wiring.Component):
         act, pre = row == DramCommand.ACT, row == DramCommand.PRE
         access = (column == DramCommand.RD) | (column == DramCommand.WR)
         bundle, used = (_bundle(self.config, bank) for bank in (agent.bank, agent.accessed))
+        before = Before(m, agent)
         named, used_named = Signal.like(agent.row), Signal.like(agent.column)
         _name(m, self.config, named, agent.bank)
         _name(m, self.config, used_named, agent.accessed)
         m.d.comb += [
             Assert((row == DramCommand.NOP) | act | pre),
             Assert((column == DramCommand.NOP) | access),
-            Assert(~act | (~agent.idle.bit_select(bundle, 1)
-                           & agent.may_activate.bit_select(agent.bank, 1)
+            Assert(~act | (~agent.idle.bit_select(bundle, 1) & before.may_activate
                            & agent.may_open.bit_select(named.rank, 1))),
-            Assert(~pre | (agent.grant.bit_select(bundle, 1)
-                           & agent.may_precharge.bit_select(agent.bank, 1)
+            Assert(~pre | (agent.grant.bit_select(bundle, 1) & before.may_precharge
                            & ~(access & (agent.accessed == agent.bank)))),
-            Assert(~access | (~agent.idle.bit_select(used, 1)
-                              & agent.may_access.bit_select(agent.accessed, 1))),
+            Assert(~access | (~agent.idle.bit_select(used, 1) & before.may_access)),
             Assert((agent.passed & ~(agent.grant & agent.wants)) == 0),
         ]
         for issued, slot, meant in ((act | pre, agent.row, named),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the controller's timers promise, against ages of commands that share nothing with them."""
 
-from amaranth.hdl import Assert, Assume, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In
 
 from logicpim.rtl.bank.timer import BankTimers, PathTimers, RankTimers
@@ -67,6 +67,12 @@ class BankProof(Component):
         m.d.comb += [Assume(self.offset <= self.spread), dut.host.eq(self.host),
                      Assume(~(dut.refresh & self.host))]
         constant(m, self.offset)
+        # What is said of the next clock holds there, if nothing happens in this one.
+        for name in ("activate", "access", "precharge"):
+            said = Signal(name=f"said_{name}")
+            m.d.sync += said.eq(getattr(dut, f"soon_{name}") & ~Cat(
+                getattr(dut, kind) for kind in self.KINDS).any())
+            m.d.comb += Assert(~said | getattr(dut, f"may_{name}"))
         effects, ages = {}, {}
         for index, kind in enumerate(self.KINDS):
             m.d.comb += getattr(dut, kind).eq((self.wish == index) & may[kind])

@@ -17,6 +17,7 @@ from logicpim.rtl.bank.host import HostAgent
 from logicpim.rtl.bank.refresh import BankRefresh
 from logicpim.rtl.bank.timer import Gaps
 from logicpim.rtl.tsv import interface
+from logicpim.sim.formal import ownership
 from logicpim.sim.formal.__main__ import main
 from logicpim.sim.formal.catalogue import PARTS, PROOFS, REFRESH, WIDE, reduced
 from logicpim.sim.formal.controller import ControllerProof, ControllerReach, short_queues
@@ -94,6 +95,19 @@ def test_host_in_a_bundle_of_others(rule):
         m.d.comb += self.passed.eq(self.wants)
     assert status(lambda: SchedulerProof(reduced(), [rule],
                                          mutant(AnyHost(reduced()), impolite))) == "FAIL"
+
+
+@pytest.mark.full
+def test_host_that_forgets_the_clock_before(monkeypatch):
+    """A precharge behind an access: timers do not know of it yet."""
+    class Forgetful(ownership.Before):
+        def __init__(self, m, agent):
+            super().__init__(m, agent)
+            soon = Signal.like(agent.soon_precharge)
+            m.d.sync += soon.eq(agent.soon_precharge)
+            self.may_precharge = soon.bit_select(agent.bank, 1)
+    monkeypatch.setattr(ownership, "Before", Forgetful)
+    assert status(lambda: SchedulerProof(reduced(), ["bank"]), "bmc", 24) == "FAIL"
 
 
 @pytest.mark.full

@@ -56,4 +56,4 @@ def test_less_is_too_little(monkeypatch, proof, gap, clocks):
             setattr(self, gap, less)
     monkeypatch.setattr(timer, "Gaps", Less)
     with pytest.raises(Refuted):
-        prove(proof(reduced({**SHORT, "nRC": 17}, dram=DRAM)))
+        prove(proof(reduced({**SHORT, "nRC": 17, "nRTPL": 5}, dram=DRAM)))
