@@ -28,7 +28,7 @@ class InstructionDecoder(wiring.Component):
 
     Promises the checks in the order of :class:`~logicpim.spec.isa.Status`; the first that fails
     is the operation's ``status``. One multiplier serves the range checks in turn, so a
-    descriptor takes about ten clocks, one with groups of scales some 30 more; the next one is
+    descriptor takes thirteen clocks, one with groups of scales some 30 more; the next one is
     decoded while this one executes.
 
     Parameters
@@ -53,7 +53,7 @@ class InstructionDecoder(wiring.Component):
         })
 
     def _field_status(self, m: Module, descriptor: Signal) -> Signal:
-        """Everything that can be told without arithmetic."""
+        """Everything that can be told without arithmetic, a clock later."""
         status = Signal(Status)
         opcode = field(descriptor, "opcode")
         is_gemm = opcode == Opcode.GEMM
@@ -97,14 +97,12 @@ class InstructionDecoder(wiring.Component):
                        field(descriptor, "length").any())
         zero = ((is_gemm & ~(m_n & field(descriptor, "k").any())) | (is_move & ~length)
                 | (is_function & ~(m_n & (length | (opcode == Opcode.ACTIVATE)))))
-        with m.If(unknown):
-            m.d.comb += status.eq(Status.BAD_OPCODE)
-        with m.Elif(reserved):
-            m.d.comb += status.eq(Status.BAD_RESERVED)
-        with m.Elif(bad_format):
-            m.d.comb += status.eq(Status.BAD_FORMAT)
-        with m.Elif(zero):
-            m.d.comb += status.eq(Status.ZERO_SIZE)
+        found = Signal(4)
+        m.d.sync += found.eq(Cat(unknown, reserved, bad_format, zero))
+        for index, meaning in reversed(list(enumerate((
+                Status.BAD_OPCODE, Status.BAD_RESERVED, Status.BAD_FORMAT, Status.ZERO_SIZE)))):
+            with m.If(found[index]):
+                m.d.comb += status.eq(meaning)
         return status
 
     def _is_function(self, opcode):
@@ -135,7 +133,16 @@ class InstructionDecoder(wiring.Component):
                 self._lines(op.n, op.output_format),
                 ceil_shift(length * tile.rows, tile.tokens))
 
-    def _range_status(self, m: Module, op, step, comparing, count, address, length,
+    def _ends(self, m: Module, op, step, count, address) -> tuple[Signal, Signal, Value]:
+        """(end of the range of this step, of an ACTIVATE's second one, limit of that of words),
+        from ``count`` in the clock before."""
+        at, limit = self._set_position(m, address, op.interleave)
+        end, second_end = Signal(2 * SIZE_BITS + 1), Signal(2 * SIZE_BITS + 1)
+        m.d.sync += [end.eq(self._pick(step, at, op.source_line, op.scale_line, op.result_line)
+                            + count), second_end.eq(op.second_line + count)]
+        return end, second_end, limit
+
+    def _range_status(self, m: Module, op, step, comparing, count, ends, address, length,
                       k_lines) -> Signal:
         """Whether the range of this step fits; while ``comparing``, its end is noted too."""
         config, org = self.config, self.config.dram
@@ -146,31 +153,27 @@ class InstructionDecoder(wiring.Component):
         to_temp = is_gemm | ~is_function & (op.buffer == Buffer.TEMP)
         source_limit = Mux(from_input, config.input_lines, config.temp_lines)
         result_limit = Mux(to_temp, config.temp_lines, config.input_lines)
-        status = Signal(Status)
-        at, limit = self._set_position(m, address, op.interleave)
-        with m.If((step == WORDS) & ~is_function & ((address >= org.words) | (at + count > limit))):
+        status, (end, second_end, limit) = Signal(Status), ends
+        with m.If((step == WORDS) & ~is_function & ((address >= org.words) | (end > limit))):
             m.d.comb += status.eq(Status.DRAM_RANGE)
-        source_end, result_end = op.source_line + count, op.result_line + count
-        second_end, second = op.second_line + count, is_function & op.gated
-        with m.If((step == SOURCE) & (reads & (source_end > source_limit)
+        second = is_function & op.gated
+        with m.If((step == SOURCE) & (reads & (end > source_limit)
                                       | second & (second_end > source_limit))):
             m.d.comb += status.eq(Status.SOURCE_RANGE)
         with m.If(comparing & (step == SOURCE)):
-            m.d.sync += [op.source_end.eq(source_end), op.second_end.eq(Mux(second, second_end, 0))]
+            m.d.sync += [op.source_end.eq(end), op.second_end.eq(Mux(second, second_end, 0))]
         if config.stack:
             with m.If((step == DEALT) & (k_lines > count)):
                 m.d.comb += status.eq(Status.SOURCE_RANGE)
         if config.has_bytes:
-            blocks = config.line_bytes // (4 * config.tile.rows)    # whose scales fill a line
-            scales = op.scale_line + ceil_shift(count, blocks)
-            with m.If((step == SCALES) & is_gemm & op.scaled & (scales > config.input_lines)):
+            with m.If((step == SCALES) & is_gemm & op.scaled & (end > config.input_lines)):
                 m.d.comb += status.eq(Status.SOURCE_RANGE)
             with m.If(comparing & (step == SCALES) & is_gemm & op.scaled):
-                m.d.sync += op.second_end.eq(scales)
+                m.d.sync += op.second_end.eq(end)
         with m.If(step == RESULTS):
             with m.If(comparing):
-                m.d.sync += op.result_end.eq(result_end)
-            with m.If(writes & (result_end > result_limit)):
+                m.d.sync += op.result_end.eq(end)
+            with m.If(writes & (end > result_limit)):
                 m.d.comb += status.eq(Status.RESULT_RANGE)
             with m.Elif(is_gemm & op.transpose & (op.n > config.transposed_columns)):
                 m.d.comb += status.eq(Status.TOO_WIDE)
@@ -237,28 +240,49 @@ class InstructionDecoder(wiring.Component):
             m.d.comb += self.o.payload.status.eq(Status.BAD_CHANNELS)
         return Mux(op.dealt, field(word, "dealt"), k_lines)
 
-    def _step_on(self, m: Module, op, step):
-        """To the step that follows, where that is not the next number."""
-        behind = SCALES if self.config.has_bytes else RESULTS
+    def _copy(self, m: Module, word, op) -> None:
+        """The fields of a descriptor."""
+        m.d.sync += [op[name].eq(field(word, name)) for name in COPIED]
         if self.config.stack:
-            with m.If(step == SOURCE):
-                m.d.sync += step.eq(Mux(op.dealt, DEALT, behind))
-            with m.Elif(step == DEALT):
-                m.d.sync += step.eq(behind)
-        elif not self.config.has_bytes:
-            with m.If(step == SOURCE):
-                m.d.sync += step.eq(RESULTS)
+            m.d.sync += op.dealt.eq((field(word, "opcode") == Opcode.GEMM)
+                                    & field(word, "dealt").any())
+        m.d.sync += op.second_line.eq(Mux(field(word, "opcode") == Opcode.GEMM,
+                                          field(word, "scale_line"),
+                                          field(word, "second_line")))
+
+    def _select(self, m: Module, op, chosen, choice, factors) -> None:
+        """Takes the factors of the step at ``choice``, then the one that follows is."""
+        behind = SCALES if self.config.has_bytes else RESULTS
+        m.d.sync += [*(to.eq(self._pick(choice, *values)) for to, values in factors),
+                     chosen.eq(choice), choice.eq(choice + 1)]
+        with m.If(choice == SOURCE):
+            m.d.sync += choice.eq(behind)
+        if self.config.stack:
+            (left, _), (right, (_, own_lines, *_)) = factors
+            with m.If((choice == SOURCE) & op.dealt):
+                m.d.sync += choice.eq(DEALT)
+            with m.If(choice == DEALT):
+                m.d.sync += [choice.eq(behind), left.eq(self._many), right.eq(own_lines)]
+
+    def _multiply(self, m: Module, left, right) -> Value:
+        """The product of the clock before; its four parts fit a multiplier of an FPGA each."""
+        half = SIZE_BITS // 2
+        parts = [Signal(2 * half, name=f"part{i}") for i in range(4)]
+        m.d.sync += [part.eq(left.word_select(i & 1, half) * right.word_select(i >> 1, half))
+                     for i, part in enumerate(parts)]
+        return Cat(parts[0], parts[3]) + ((parts[1] + parts[2]) << half)
 
     def elaborate(self, platform):
-        m = Module()
+        m, config = Module(), self.config
         word = Signal(INSTRUCTION_BITS)
-        op = Signal(operation(self.config))
+        op = Signal(operation(config))
         field_status = self._field_status(m, word)
         length = field(word, "length")
         groups, n_blocks, k_words, k_lines, n_lines, moved = self._sizes(op, length)
 
-        # A product for each step.
-        step = Signal(range(DEALT + 1 if self.config.stack else RESULTS + 1))
+        # A product for each step; the next one's factors are multiplied while one is compared.
+        step = Signal(range(DEALT + 1 if config.stack else RESULTS + 1))
+        chosen, choice = Signal.like(step), Signal.like(step)
         left, right, product = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(2 * SIZE_BITS)
         count = Signal(2 * SIZE_BITS)
         m.d.comb += [
@@ -268,9 +292,13 @@ class InstructionDecoder(wiring.Component):
         ]
         own_lines = self._chosen(m, word, op, k_lines)
         k_groups, divide, divided = self._scale_groups(m, op, k_words)
-        comparing = Signal()
-        range_status = self._range_status(m, op, step, comparing, count, field(word, "address"),
-                                          length, k_lines)
+        next_product = self._multiply(m, left, right)
+        factors = ((left, (n_blocks, groups, n_blocks, groups)),
+                   (right, (k_words, own_lines, k_groups, n_lines)))
+        comparing, address = Signal(), field(word, "address")
+        ends = self._ends(m, op, step, count, address)
+        range_status = self._range_status(m, op, step, comparing, count, ends, address, length,
+                                          k_lines)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -279,42 +307,47 @@ class InstructionDecoder(wiring.Component):
                     m.d.sync += word.eq(self.i.payload)
                     m.next = "FIELDS"
             with m.State("FIELDS"):
-                m.d.sync += [op[name].eq(field(word, name)) for name in COPIED]
-                if self.config.stack:
-                    m.d.sync += op.dealt.eq((field(word, "opcode") == Opcode.GEMM)
-                                            & field(word, "dealt").any())
-                m.d.sync += op.second_line.eq(Mux(field(word, "opcode") == Opcode.GEMM,
-                                                  field(word, "scale_line"),
-                                                  field(word, "second_line")))
-                m.d.sync += [op.status.eq(field_status), step.eq(0)]
+                self._copy(m, word, op)
+                m.d.sync += choice.eq(WORDS)
+                m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += op.status.eq(field_status)
                 checked = (field_status != Status.OK) | (field(word, "opcode") == Opcode.FENCE)
                 m.next = "SELECT"
                 with m.If(checked):
                     m.next = "DONE"
             with m.State("SELECT"):
-                m.d.sync += [
-                    left.eq(Mux((step == WORDS) | (step == SCALES), n_blocks, groups)),
-                    right.eq(self._pick(step, k_words, own_lines, k_groups, n_lines)),
-                    op.source_stride.eq(own_lines), op.result_stride.eq(n_lines),
-                ]
-                if self.config.stack:
-                    with m.If(step == DEALT):
-                        m.d.sync += [left.eq(self._many), right.eq(own_lines)]
-                m.d.comb += divide.eq(step == SCALES)
+                m.d.sync += [op.source_stride.eq(own_lines), op.result_stride.eq(n_lines)]
+                m.d.comb += divide.eq(choice == SCALES)
                 with m.If(~divide | divided):
+                    self._select(m, op, chosen, choice, factors)
                     m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
-                m.d.sync += product.eq(left * right)
+                m.next = "SUM"
+            with m.State("SUM"):
+                m.d.sync += [product.eq(next_product), step.eq(chosen)]
+                m.next = "ADD"
+                with m.If((chosen == SCALES) & config.has_bytes):
+                    m.next = "LINES"
+            with m.State("LINES"):  # of scales: those of so many blocks fill one
+                m.d.sync += product.eq(ceil_shift(
+                    product, config.line_bytes // (4 * config.tile.rows)))
+                m.next = "ADD"
+            with m.State("ADD"):
+                with m.If(~((choice == SCALES) & config.has_bytes)):
+                    self._select(m, op, chosen, choice, factors)
                 m.next = "COMPARE"
             with m.State("COMPARE"):
                 m.d.comb += comparing.eq(1)
-                m.d.sync += [op.status.eq(range_status), step.eq(step + 1)]
-                self._step_on(m, op, step)
+                m.d.sync += op.status.eq(range_status)
                 with m.If(step == WORDS):
                     m.d.sync += op.words.eq(count)
-                m.next = "SELECT"
                 with m.If((range_status != Status.OK) | (step == RESULTS)):
                     m.next = "DONE"
+                with m.Elif(chosen != step):
+                    m.next = "SUM"
+                with m.Else():  # a row's scales have to be divided for first
+                    m.next = "SELECT"
             with m.State("DONE"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
