@@ -28,6 +28,13 @@ _PLACES = {
     "dram_lanes": "tsv.lane_ends.DramLanes",
     "masked_writes": "control.masked_write.MaskedWrites",
     "read_errors": "control.read_errors.ReadErrors", "scheduler": "bank.scheduler.Scheduler",
+    "bundle_machine": "bank.machine.BundleMachine", "bundle_agent": "bank.bundle.BundleAgent",
+    "host_agent": "bank.host.HostAgent", "host_way": "bank.host.HostWay",
+    "host_order": "bank.order.HostOrder", "refresh": "bank.refresh.BankRefresh",
+    "bank_timers": "bank.timer.BankTimers", "rank_timers": "bank.timer.RankTimers",
+    "strobe": "bank.strobe.StrobeGenerator", "function_slot": "control.function_slot.FunctionSlot",
+    "axi_bridge": "host.bridge.AxiBridge", "axi_registers": "host.registers.AxiLiteRegisters",
+    "burst_walker": "host.burst.BurstWalker", "axi_channel": "host.channel.AxiChannel",
     "dram_controller": "bank.controller.DramController",
     "decoder": "control.decoder.InstructionDecoder",
     "executor": "control.executor.OperationExecutor", "host": "control.host.HostPort",
@@ -42,6 +49,8 @@ _MACS = {"channel", "gemm", "tile"}
 
 def _parameters(name: str, config: Config) -> dict | None:
     """Of a module that is not made from the configuration alone: as where it stands."""
+    from logicpim.rtl.control.executor import PASSES
+    from logicpim.rtl.control.host import RESPONSES
     from logicpim.rtl.pim.operand import exponents_of
     tile = config.tile
     rows = {"rows": tile.tokens, "lanes": tile.rows}
@@ -52,6 +61,8 @@ def _parameters(name: str, config: Config) -> dict | None:
         "lane_reducer": {"split": config.has_bytes, "brain": Format.BF16 in config.output_formats},
         "walker": {"config": config, "apart": 4, "flush": 10},
         "greatest": rows, "total": rows,
+        "host_order": {"config": config, "depth": RESPONSES},
+        "function_slot": {"config": config, "passes": PASSES},
         "cell_reader": {**cells, "matrices": 1, "credits": 32},
         "cell_writer": {**cells, "lines": config.input_lines, "depth": 32},
         "cell_walk": {"config": config, "lines": config.temp_lines},
