@@ -185,6 +185,7 @@ class HostWay(wiring.Component):
                     & (self.soon_precharge & bank).any()),
             made.eq(self.access.valid & self.access.ready),
             accessed.eq(1 << Place(self.config, self.access.payload.address).way_bank)]
+        self.first, self.closes = (valid, place, bank), asks
         self.counts, self.made, self.accessed = [], made, accessed
         for index, row in enumerate(rows):
             count = Signal(range(2 * AHEAD + 8), name=f"count{index}")
@@ -202,7 +203,8 @@ class HostWay(wiring.Component):
     def _open(self, m: Module, source, sink):
         """The second stage: at most an activate for each access; (place, activate)."""
         place = Place(self.config, source.payload.address)
-        asks, activate, moves = Signal(), Signal(), Signal()
+        self.opens = asks = Signal()
+        activate, moves = Signal(), Signal()
         m.d.sync += asks.eq(source.valid & source.payload.activate & ~(activate & self.row_taken)
                             & self.soon_activate.bit_select(place.way_bank, 1))
         m.d.comb += [

@@ -3,13 +3,14 @@
 
 from contextlib import contextmanager
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.bank import host as bank_host
 from logicpim.rtl.bank.host import HostAgent, HostWay, Place
 from logicpim.rtl.stream import transfer
+from logicpim.spec.dram import DramCommand
 
 
 @contextmanager
@@ -56,9 +57,9 @@ class TwoDeep(wiring.Component):
 
 
 class CountedWay(HostWay):
-    """Asserts that what a way counts for each bank is what its stages hold.
+    """Asserts what its stages know of each other (:class:`Lemma`).
 
-    Without this the prover would have to find it, access by access.
+    Without that the prover would have to find it, access by access.
     """
 
     def elaborate(self, platform):
@@ -69,7 +70,11 @@ class CountedWay(HostWay):
 
 
 class Lemma(wiring.Component):
-    """That of :class:`CountedWay`; elaborated behind the stages."""
+    """What a way counts for each bank is what its stages hold; what asks for a command stands in
+    its stage, for a bank whose timers said in the clock before that it may.
+
+    Elaborated behind the stages.
+    """
 
     def __init__(self, way):
         self.way = way
@@ -82,12 +87,35 @@ class Lemma(wiring.Component):
         held += [(queue.level == 2, queue.behind) for queue in (closed, opened)]
         held += [(ready.o.valid, ready.o.payload), (ready.waits, ready.behind)]
         for index, count in enumerate(way.counts):
-            here = [valid & (Place(way.config, payload.address).way_bank == index)
-                    for valid, payload in held]
+            here = [valid & (self._bank(payload) == index) for valid, payload in held]
             m.d.comb += Assert(count == sum(here) + (way.made & way.accessed[index]))
-        m.d.comb += [Assert(~ready.waits | ready.o.valid), Assert(~ready.can | ready.o.valid),
-                     Assert(closed.level <= 2), Assert(opened.level <= 2)]
+        m.d.comb += [Assert(~ready.waits | ready.o.valid), Assert(closed.level <= 2),
+                     Assert(opened.level <= 2)]
+        self._requests(m, way, closed.o, ready)
         return m
+
+    def _bank(self, payload):
+        return Place(self.way.config, payload.address).way_bank
+
+    def _requests(self, m: Module, way, opening, ready) -> None:
+        was = {}
+        for name in ("activate", "precharge", "access"):
+            was[name] = Signal(way.banks, name=f"was_{name}")
+            m.d.sync += was[name].eq(getattr(way, f"soon_{name}"))
+        valid, place, bank = way.first
+        idle = Cat(count == 0 for count in way.counts)
+        precharged, which = Signal(), Signal(way.banks)
+        m.d.sync += [precharged.eq(way.closes & (way.row.command == DramCommand.PRE)
+                                   & way.row_taken), which.eq(bank)]
+        m.d.comb += [
+            Assert(~valid | (bank == 1 << place.way_bank)),
+            Assert(~way.closes | (valid & (bank & idle & was["precharge"]).any())),
+            Assert(~(precharged & ready.o.valid
+                     & which.bit_select(self._bank(ready.o.payload), 1))),
+            Assert(~way.opens | (opening.valid & opening.payload.activate
+                                 & was["activate"].bit_select(self._bank(opening.payload), 1))),
+            Assert(~ready.can | (ready.o.valid & was["access"].bit_select(
+                self._bank(ready.o.payload), 1)))]
 
 
 class CountedAgent(HostAgent):
