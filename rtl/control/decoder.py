@@ -285,11 +285,9 @@ class InstructionDecoder(wiring.Component):
         chosen, choice = Signal.like(step), Signal.like(step)
         left, right, product = Signal(SIZE_BITS), Signal(SIZE_BITS), Signal(2 * SIZE_BITS)
         count = Signal(2 * SIZE_BITS)
-        m.d.comb += [
-            self.o.payload.eq(op),
-            count.eq(Mux((op.opcode == Opcode.GEMM) | self._is_function(op.opcode), product,
-                         Mux(step == WORDS, length, moved))),
-        ]
+        m.d.comb += [self.o.payload.eq(op), count.eq(
+            Mux((op.opcode == Opcode.GEMM) | self._is_function(op.opcode), product,
+                Mux(step == WORDS, length, moved)))]
         own_lines = self._chosen(m, word, op, k_lines)
         k_groups, divide, divided = self._scale_groups(m, op, k_words)
         next_product = self._multiply(m, left, right)
