@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Timers that keep DRAM commands apart."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,9 +33,14 @@ class Timer(wiring.Component):
         left, later = Signal(range(self.limit)), Signal(range(self.limit + 1))
         m.d.comb += later.eq(Mux(self.load > left, self.load, left))
         m.d.sync += [left.eq(Mux(later == 0, 0, later - 1)),
-                     self.done.eq((self.load <= 1) & (left <= 1)),
-                     self.soon.eq((self.load <= 2) & (left <= 2))]
+                     self.done.eq(_within(self.load, 1) & _within(left, 1)),
+                     self.soon.eq(_within(self.load, 2) & _within(left, 2))]
         return m
+
+
+def _within(value, most: int):
+    """Whether a value is at most so much; a constant where it can be no more."""
+    return Const(1) if 2**len(value) <= most + 1 else value <= most
 
 
 class Gaps:
