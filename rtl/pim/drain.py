@@ -144,12 +144,8 @@ class Drain(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         tile = config.tile
-        # A step whose sum is to be added to what lies there, and the clock in which that is here.
-        self._adding = LANES + (LaneReducer.add_latency if config.has_bytes
-                                       else LaneReducer.again_latency - 1)
-        self._written = LANES + LaneReducer.latency(config.has_bytes)
+        self._adding, self._written, self._late = self._clocks(config)
         self.latency = 1 + self._written + 1
-        self._late = 0 if config.has_bytes else LaneReducer.last_latency - 1
         super().__init__({
             "blocks": In(stream.Signature(row_block(config))), "released": Out(1),
             "step": Out(drain_step(config)),
@@ -159,13 +155,26 @@ class Drain(wiring.Component):
                                        cells_per_line(config))),
             "scales": In(tile.rows * 32), "scales_here": In(1), "done": Out(1)})
 
-    def elaborate(self, platform):
-        m = Module()
+    @staticmethod
+    def _clocks(config: Config):
+        """Clocks from a step until what its sum is added to is here, until its result is there, and
+        how much later that is where it is added with the adder of lanes."""
+        if config.has_bytes:
+            return LANES + LaneReducer.add_latency, LANES + LaneReducer.latency(True), 0
+        return (LANES + LaneReducer.again_latency - 1, LANES + LaneReducer.latency(False),
+                LaneReducer.last_latency - 1)
+
+    @classmethod
+    def walker(cls, config: Config) -> DrainWalker:
+        """A walker that keeps the distances of these pipelines."""
         # A sum is read a clock before it is added to, and written when the adder is done; what lies
         # in the temp buffer is read a clock earlier still.
-        m.submodules.walker = walker = DrainWalker(
-            self.config, apart=1 + Adder.latency + 1,
-            flush=self._written + self._late - self._adding + 1)
+        adding, written, late = cls._clocks(config)
+        return DrainWalker(config, apart=1 + Adder.latency + 1, flush=written + late - adding + 1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.walker = walker = self.walker(self.config)
         wiring.connect(m, wiring.flipped(self.blocks), walker.blocks)
         # The last token is picked from what the page's memories have read up to a clock later than
         # a beat might read another entry.

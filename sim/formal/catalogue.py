@@ -7,10 +7,13 @@ from functools import partial
 
 from amaranth.lib.wiring import Component
 
+from logicpim.rtl.control.dispatcher import Collector, Dispatcher
 from logicpim.rtl.control.executor import OperationExecutor
 from logicpim.rtl.control.function_slot import FunctionSlot
 from logicpim.rtl.control.host import HostPort
+from logicpim.rtl.control.stack_controller import StackController
 from logicpim.rtl.host.bridge import AxiBridge
+from logicpim.rtl.stack import StackChannel
 from logicpim.spec.config import Config, Tile
 from logicpim.spec.dram import DramCommand, Organisation
 from logicpim.spec.presets import PRESETS
@@ -161,15 +164,25 @@ BOUNDED = {FunctionSlot: ("bmc", 24), AxiBridge: ("bmc", 16)}
 """Components with too much state for a proof for all time."""
 
 
-def _shape(unit) -> Config:
-    """With which the proof of a component's streams ends: the slot for functions has its own."""
+STACKED = (Dispatcher, Collector, StackController, StackChannel)
+"""Components of a stack alone."""
+
+
+def shape(unit) -> Config:
+    """With which the proof of a component's streams is made.
+
+    That of the executor ends without the slot for functions, which has its own; a stack has two
+    channels.
+    """
+    if unit in STACKED:
+        return reduced(stack=True, channels=2)
     return reduced(functions=False) if unit is OperationExecutor else reduced()
 
 
 PROOFS = {proof.name: proof for proof in (
     *_timers(), *_controller(), *_data(),
     *(Proof(f"handshake-{unit.__name__}", "valid holds and the payload stays until taken",
-            unit.__name__, partial(lambda unit: handshake(unit, _shape(unit)), unit),
+            unit.__name__, partial(lambda unit: handshake(unit, shape(unit)), unit),
             *BOUNDED.get(unit, ()))
       for unit in UNITS),
     Proof("handshake-OperationExecutor-functions", "the same with the slot for functions",

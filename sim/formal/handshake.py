@@ -10,18 +10,21 @@ from logicpim.rtl.bank.order import HostOrder
 from logicpim.rtl.control import executor as control_executor
 from logicpim.rtl.control import host as control_host
 from logicpim.rtl.control.decoder import InstructionDecoder
+from logicpim.rtl.control.dispatcher import Collector, Dispatcher
 from logicpim.rtl.control.executor import OperationExecutor
 from logicpim.rtl.control.function_slot import FunctionSlot
 from logicpim.rtl.control.host import HostPort
 from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
 from logicpim.rtl.control.read_errors import ReadErrors
+from logicpim.rtl.control.stack_controller import StackController
 from logicpim.rtl.host.bridge import AxiBridge
 from logicpim.rtl.host.burst import BurstWalker
 from logicpim.rtl.host.registers import AxiLiteRegisters
+from logicpim.rtl.pim.drain import Drain
 from logicpim.rtl.pim.job import JobDivider
 from logicpim.rtl.pim.sequencer import Sequencer
-from logicpim.rtl.pim.walker import DrainWalker
+from logicpim.rtl.stack import StackChannel
 from logicpim.rtl.stream import Queue, transfer
 from logicpim.rtl.tsv.gearbox import Gearbox
 from logicpim.rtl.tsv.interface import TsvInterface
@@ -66,11 +69,17 @@ class Handshake(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.dut = self.dut
-        wiring.connect(m, wiring.flipped(self), self.dut)
+        # Not connect(), which cannot flip an array of streams.
+        for (_, member, outer), (_, _, inner) in zip(
+                self.signature.flatten(self), self.dut.signature.flatten(self.dut), strict=True):
+            outer, inner = Value.cast(outer), Value.cast(inner)
+            m.d.comb += inner.eq(outer) if member.flow is In else outer.eq(inner)
         for name, member in self.dut.signature.members.items():
             if is_stream(member):
                 judge = Assume if member.flow is In else Assert
-                m.d.comb += judge(kept(m, getattr(self.dut, name), name))
+                ports = getattr(self.dut, name)
+                for n, port in enumerate(ports if member.dimensions else [ports]):
+                    m.d.comb += judge(kept(m, port, f"{name}{n}"))
         if self.environment is not None:
             self.environment(m, self.dut)
         return m
@@ -120,13 +129,15 @@ def io_buffer_environment(m: Module, buffer) -> None:
 
 
 def sequencer_environment(m: Module, sequencer) -> None:
-    """Blocks go to the real walker."""
-    m.submodules.walker = walker = DrainWalker(sequencer.config)
+    """Blocks go to the real walker, whose release is a clock under way."""
+    m.submodules.walker = walker = Drain.walker(sequencer.config)
+    released = Signal()
+    m.d.sync += released.eq(walker.released)
     m.d.comb += [
         walker.blocks.valid.eq(sequencer.blocks.valid),
         walker.blocks.payload.eq(sequencer.blocks.payload),
         Assume(sequencer.blocks.ready == walker.blocks.ready),
-        Assume(sequencer.released == walker.released),
+        Assume(sequencer.released == released),
     ]
 
 
@@ -146,6 +157,7 @@ UNITS = {
     FunctionSlot: slot_environment,
     Loader: loader_environment, Storer: None, HostPort: host_environment,
     HostWay: None, Ready: None, HostOrder: None, MaskedWrites: masked_environment,
+    Dispatcher: None, Collector: None, StackController: None, StackChannel: None,
     ReadErrors: None, JobDivider: None, Sequencer: sequencer_environment,
     IoBuffer: io_buffer_environment, Gearbox: None, TsvInterface: None,
     AxiBridge: bridge_environment, BurstWalker: None, AxiLiteRegisters: None}
@@ -155,6 +167,7 @@ MAKERS = {Queue: lambda config: Queue(4, depth=4),
           OperationExecutor: lambda config: OperationExecutor(config, order=4),
           FunctionSlot: lambda config: FunctionSlot(config, passes=control_executor.PASSES),
           Ready: lambda config: Ready(config, made_access(config)),
+          Collector: lambda config: Collector(config, depth=4),
           HostOrder: lambda config: HostOrder(config, 4),
           MaskedWrites: lambda config: MaskedWrites(config, 4)}
 """How to make those that a configuration alone does not make."""
