@@ -70,7 +70,7 @@ def _grids(config: Config, grid: str, weights, bundles, scale_group) -> Iterator
 
     for name, b in product(weights, bundles):
         resident = config.pass_tokens(Format[name.upper()])
-        groups = [t for t in (range(tokens, resident, tokens) if full else (tokens,))
+        groups = [t for t in (range(tokens, resident, tokens) if full else (tokens, 2 * tokens))
                   if t < resident]
         scaled = {"scale_group": scale_group} if Format[name.upper()] in BYTE_FORMATS else {}
         m = sorted({1, max(1, tokens // 2), *groups, resident, 2 * resident})
@@ -83,14 +83,15 @@ def _grids(config: Config, grid: str, weights, bundles, scale_group) -> Iterator
                     2 * resident})
         for b in bundles:
             yield {"kernel": "ffn", "weights": "fp16", "bundles": b}, {
-                "m": m, "hidden": of(1, 8, 64, 256) if full else of(1, 8, 64),
+                "m": m, "hidden": of(1, 8, 16, 32, 64, 256) if full else of(1, 8, 32, 64),
                 "inner": of(1, 4, 16, 32) if full else of(1, 16)}
+        # How many rows of DRAM a head's words lie in goes up and down with their number.
         for b in bundles:
             yield {"kernel": "attention", "bundles": b}, {
                 "group": sorted({1, max(1, tokens // 2), tokens, *([2 * tokens] if full else [])}),
                 "heads": [1, 2, 4] if full else [1, 3],
                 "context": of(1, 4, 16, 64, 256) if full else of(1, 4, 8, 32),
-                "size": of(4, 8, 16) if full else of(4, 8)}
+                "size": of(1, 2, 4, 5, 6, 7, 8, 16) if full else of(1, 4, 5, 6, 7, 8)}
         short = [1, max(1, tokens // 2), tokens]
         for kernel in ("activate", "softmax"):
             yield {"kernel": kernel}, {

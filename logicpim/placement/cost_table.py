@@ -144,15 +144,17 @@ class CostTable:
     def ffn(self, m: int, hidden: int, inner: int, *, bundles: int, weights: str = "fp16"
             ) -> float:
         """Clocks of a gated network, activation included, all its rows in the channel."""
+        inner = up(inner, self.tile_rows)
         return self._composed("ffn", (weights, bundles), (m, hidden, inner))
 
     def attention(self, heads: int, group: int, context: int, size: int, *, bundles: int) -> float:
         """Clocks of a decode step of so many heads of keys and values in the channel."""
+        size = up(size, self._granule)  # a head's rows are whole words, of keys and of values
         return self._composed("attention", (bundles,), (group, heads, context, size))
 
     def activate(self, m: int, n: int) -> float:
         """Clocks of an ACTIVATE, gated."""
-        return self._grid("activate")(m, n) if m and n else 0.0
+        return self._grid("activate")(m, up(n, self.tile_rows)) if m and n else 0.0
 
     def softmax(self, m: int, n: int) -> float:
         """Clocks of a SOFTMAX."""

@@ -69,6 +69,8 @@ def test_composed():
     for m, h, i in product((1, 6, 16, 24, 40), (16, 96, 200), (16, 48, 80)):
         products = table.gemm(m, 2 * i, h, bundles=4) + table.gemm(m, h, i, bundles=4)
         assert table.ffn(m, h, i, bundles=4) == pytest.approx(products + 9 * m * i / 8)
+        # Up and gate begin a block of rows each: 2 x 41 columns are 2 x 48 of them.
+        assert table.ffn(m, h, i - 7, bundles=4) == table.ffn(m, h, i, bundles=4)
 
 
 def test_seconds():
@@ -85,6 +87,7 @@ def test_seconds():
     attend = attention_seconds(table, kv_heads=5, group=4, size=64, channels=2, bundles=4)
     assert attend(1, 64) * table.clock_hz == pytest.approx(
         table.attention(3, 4, 64, 64, bundles=4))
+    assert table.attention(1, 4, 64, 80, bundles=4) == table.attention(1, 4, 64, 65, bundles=4)
 
 
 def test_refused(tmp_path):
