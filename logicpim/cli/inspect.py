@@ -60,8 +60,9 @@ def add_parser(subparsers):
                    help="what the pass does (default: %(default)s)")
     p.add_argument("--batch", type=whole(1), default=1, metavar="B",
                    help="sequences (default: %(default)s)")
-    p.add_argument("--lin", type=whole(1), default=512, metavar="L",
-                   help="tokens of a prompt (default: %(default)s)")
+    p.add_argument("--lin", type=whole(1), metavar="L",
+                   help="tokens of a prompt (default: 512, or half of those that the model was "
+                        "made for if that is less)")
     p.add_argument("--context", type=whole(0), metavar="C",
                    help="tokens before the new one (default: those of the prompt)")
     p.add_argument("--memory", metavar="NAME_OR_TOML",
@@ -111,6 +112,8 @@ def passes(config: ModelConfig, stage: str, batch: int, lin: int, context: int
 def run(args) -> dict:
     """The keys of the JSON object."""
     config, source = load(args.model)
+    if args.lin is None:
+        args.lin = min(512, max(1, config.max_positions // 2))
     context = args.context
     if context is None:
         context = 0 if config.encoder else args.lin
