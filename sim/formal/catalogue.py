@@ -35,6 +35,9 @@ SHORT = {"nRCDRD": 3, "nRCDWR": 2, "nRP": 5, "nRAS": 5, "nRC": 13, "nWR": 2, "nR
 WIDE = {"nFAW": 20}
 """Where a fifth activate has to wait for the window: with nFAW 9 nRRDL alone keeps it away."""
 
+LATE = {"nCL": 13}
+"""Where a bundle closed after a read has to wait for the data: with nCL 3 that came before."""
+
 FEW = {"tile": Tile(tokens=2, rows=2, depth=4, groups=2),
        "dram": Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=2, columns=2,
                             bundle_banks=2)}
@@ -112,11 +115,13 @@ def _controller() -> list[Proof]:
                     partial(lambda rule: ControllerProof(reduced(PARTS, WIDE), [rule]), rule))
               for rule, shows in whole.items()]
     for rule, shows in owned.items():
-        proofs += [Proof(f"scheduler-{rule}", shows, "Scheduler, any host agent",
-                         partial(lambda rule: SchedulerProof(reduced(), [rule]), rule)),
-                   Proof(f"scheduler-{rule}-parts", "the same, bundles of two parts",
-                         "Scheduler, any host agent",
-                         partial(lambda rule: SchedulerProof(reduced(PARTS), [rule]), rule))]
+        for name, shape, of in ((f"scheduler-{rule}", FEW, shows),
+                                (f"scheduler-{rule}-parts", PARTS,
+                                 "the same, bundles of two parts")):
+            config = reduced(shape, LATE if rule == "path" else None)
+            proofs.append(Proof(
+                name, of, "Scheduler, any host agent",
+                partial(lambda config, rule: SchedulerProof(config, [rule]), config, rule)))
     return [
         *proofs,
         Proof("scheduler-at-once", "all these, bundles activated at once",

@@ -141,11 +141,6 @@ def sequencer_environment(m: Module, sequencer) -> None:
     ]
 
 
-def bridge_environment(m: Module, bridge) -> None:
-    """The host port answers what it was asked, once."""
-    counted(m, "asked", transfer(bridge.request), transfer(bridge.response), 64)
-
-
 def masked_environment(m: Module, unit) -> None:
     """An access is done after it was passed on, once, and no more are passed on than agreed."""
     under_way = counted(m, "passed", transfer(unit.o), unit.o_done, unit.under_way)
@@ -160,7 +155,7 @@ UNITS = {
     Dispatcher: None, Collector: None, StackController: None, StackChannel: None,
     ReadErrors: None, JobDivider: None, Sequencer: sequencer_environment,
     IoBuffer: io_buffer_environment, Gearbox: None, TsvInterface: None,
-    AxiBridge: bridge_environment, BurstWalker: None, AxiLiteRegisters: None}
+    AxiBridge: None, BurstWalker: None, AxiLiteRegisters: None}
 """All components that give a stream, and what is assumed besides the rule on those they take."""
 
 MAKERS = {Queue: lambda config: Queue(4, depth=4),

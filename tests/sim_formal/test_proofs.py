@@ -7,11 +7,11 @@ import pkgutil
 from importlib import import_module
 
 import pytest
-from amaranth.hdl import Signal, Value
-from amaranth.lib.wiring import Component, Out
+from amaranth.hdl import Module, Signal, Value
+from amaranth.lib.wiring import Component, In, Out
 
 import logicpim.rtl
-from logicpim.rtl.bank import machine, scheduler
+from logicpim.rtl.bank import machine, scheduler, timer
 from logicpim.rtl.bank.bundle import BundleAgent
 from logicpim.rtl.bank.host import HostAgent
 from logicpim.rtl.bank.refresh import BankRefresh
@@ -19,7 +19,7 @@ from logicpim.rtl.bank.timer import Gaps
 from logicpim.rtl.tsv import interface
 from logicpim.sim.formal import ownership
 from logicpim.sim.formal.__main__ import main
-from logicpim.sim.formal.catalogue import PARTS, PROOFS, REFRESH, WIDE, reduced
+from logicpim.sim.formal.catalogue import LATE, PARTS, PROOFS, REFRESH, WIDE, reduced, shape
 from logicpim.sim.formal.controller import ControllerProof, ControllerReach, short_queues
 from logicpim.sim.formal.handshake import MAKERS, UNITS, Handshake, is_stream, make
 from logicpim.sim.formal.ownership import AnyHost, HostContract, SchedulerProof
@@ -67,7 +67,18 @@ def test_credit_for_more_than_there_is_room_fails():
 def test_a_longer_row_is_not_kept_by_the_controller(rule, row, longer):
     """The distances are attained to the clock: the observer would see a shorter one."""
     assert status(lambda: ControllerProof(reduced(PARTS, WIDE), [rule], longer=longer, row=row),
-                  "bmc", 24) == "FAIL"
+                  "bmc", 28) == "FAIL"
+
+
+@pytest.mark.full
+def test_window_of_four_activates_forgotten(monkeypatch):
+    """The other distances alone let a fifth activate into the window."""
+    class Less(Gaps):
+        def __init__(self, config):
+            super().__init__(config)
+            self.window = self.act_to_any
+    monkeypatch.setattr(timer, "Gaps", Less)
+    assert status(lambda: ControllerProof(reduced(PARTS, WIDE), ["window"]), "bmc", 28) == "FAIL"
 
 
 @pytest.mark.full
@@ -117,7 +128,7 @@ def test_path_switched_under_data(monkeypatch):
             super().__init__(config)
             self.read_latency = 0
     monkeypatch.setattr(machine, "Gaps", Less)
-    assert status(lambda: SchedulerProof(reduced(), ["path"])) == "FAIL"
+    assert status(lambda: SchedulerProof(reduced(rows=LATE), ["path"]), "bmc", 24) == "FAIL"
 
 
 @pytest.mark.full
@@ -175,19 +186,58 @@ def streams(unit):
             if is_stream(member) and member.flow is Out]
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
-def test_stream_that_changes_its_mind(unit):
-    """A payload that follows a clock; or the environment is needed, and missing."""
-    def fickle(self, m):
-        clock = Signal()
-        m.d.sync += clock.eq(~clock)
-        m.d.comb += Value.cast(getattr(self, streams(self)[-1]).payload).eq(clock)
+def entire(unit):
+    """The configuration of a component's proof, but with the slot for functions."""
+    return shape(unit).replace(functions=True)
 
+
+class Fickle(Component):
+    """A component that offers twice what it has on one of its streams, and changes its mind.
+
+    Altered outside the component, whatever drives its outputs, and in which domain.
+    """
+
+    def __init__(self, unit, name):
+        self.unit, self.name = unit, name
+        super().__init__(unit.signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.unit = self.unit
+        fickle = getattr(self, self.name), getattr(self.unit, self.name)
+        altered = (self.name, "valid"), (self.name, "payload")
+        for (path, member, outer), (_, _, inner) in zip(
+                self.signature.flatten(self), self.unit.signature.flatten(self.unit), strict=True):
+            outer, inner = Value.cast(outer), Value.cast(inner)
+            if member.flow is In:
+                m.d.comb += inner.eq(outer)
+            elif path not in altered:
+                m.d.comb += outer.eq(inner)
+        offered, clock = Signal(), Signal()
+        m.d.sync += [offered.eq(fickle[1].valid), clock.eq(~clock)]
+        m.d.comb += [fickle[0].valid.eq(fickle[1].valid | offered),
+                     Value.cast(fickle[0].payload).eq(Value.cast(fickle[1].payload) ^ clock)]
+        return m
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("unit, name", [
+    pytest.param(unit, name, id=f"{unit.__name__}-{name}")
+    for unit in UNITS for name in streams(make(unit, entire(unit)))])
+def test_stream_that_changes_its_mind(unit, name):
+    """Found in each stream, so what is assumed does not keep the component from offering."""
     def top():
-        dut = make(unit, reduced())
-        return Handshake(dut if UNITS[unit] else mutant(dut, fickle))
-    assert status(top) == "FAIL"
+        dut, environment = make(unit, entire(unit)), UNITS[unit]
+        return Handshake(Fickle(dut, name), environment and (lambda m, _: environment(m, dut)))
+    assert status(top, "bmc", 24) == "FAIL"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if UNITS[unit]],
+                         ids=lambda unit: unit.__name__)
+def test_environment_is_needed(unit):
+    """Without it a stream breaks the rule: no more is assumed than has to be."""
+    assert status(lambda: Handshake(make(unit, entire(unit))), "bmc", 24) == "FAIL"
 
 
 def test_every_component_that_gives_a_stream_is_proved():
