@@ -15,6 +15,10 @@ from .full_adders import KNOWN, FullAdder
 _CELL = re.compile(r"^\s*cell\s*\(\s*\"?([^\s\")]+)\"?\s*\)\s*\{", re.MULTILINE)
 _AREA = re.compile(r"^\s*area\s*:\s*\"?([0-9.eE+-]+)", re.MULTILINE)
 _STATE = re.compile(r"^\s*(ff|ff_bank|latch|latch_bank|statetable)\s*\(", re.MULTILINE)
+_GATED = re.compile(r"^\s*clock_gating_integrated_cell\s*:\s*\"?latch_posedge", re.MULTILINE)
+_ROLE = re.compile(r"^\s*pin\s*\(\s*\"?(\w+)\"?\s*\)(?:(?!^\s*pin\s*\().)*?"
+                   r"^\s*clock_gate_(clock|enable|test|out)_pin\s*:\s*\"?true",
+                   re.MULTILINE | re.DOTALL)
 
 DONT_USE = ("*x1p*_ASAP7*", "*xp*_ASAP7*", "DFFHQx4_ASAP7*", "DFFLQx4_ASAP7*")
 """Cells of ASAP7 to leave alone: the drives that OpenROAD's flow leaves alone too, and two
@@ -36,6 +40,9 @@ class Liberty:
         Area by cell, um2.
     states : frozenset of str
         Cells that hold state.
+    clock_gates : dict of str to dict of str to str
+        Cells that gate a rising clock behind a latch: their pins by role (``clock``, ``enable``,
+        ``test``, ``out``).
     """
 
     name: str
@@ -43,6 +50,7 @@ class Liberty:
     text: str
     areas: dict[str, float]
     states: frozenset[str]
+    clock_gates: dict[str, dict[str, str]]
 
 
 def read(path: Path) -> Liberty:
@@ -55,17 +63,19 @@ def read(path: Path) -> Liberty:
         reason = getattr(error, "strerror", None) or "not a liberty file"
         raise ToolError(f"cannot read liberty file {path}: {reason}") from None
     starts = list(_CELL.finditer(text))
-    areas, states = {}, set()
+    areas, states, gates = {}, set(), {}
     ends = [*(start.start() for start in starts[1:]), len(text)][:len(starts)]
     for start, end in zip(starts, ends, strict=True):
         area = _AREA.search(text, start.end(), end)
         areas[start[1]] = float(area[1]) if area else 0.0
         if _STATE.search(text, start.end(), end):
             states.add(start[1])
+        if _GATED.search(text, start.end(), end):
+            gates[start[1]] = {m[2]: m[1] for m in _ROLE.finditer(text, start.end(), end)}
     if not areas:
         raise ToolError(f"no cells in {path}: a liberty file is needed")
     return Liberty(Path(path).name, hashlib.sha256(raw).hexdigest(), text, areas,
-                   frozenset(states))
+                   frozenset(states), gates)
 
 
 class Library:
@@ -80,12 +90,15 @@ class Library:
     files : list of Liberty
     areas : dict of str to float
     states : set of str
+    clock_gates : dict of str to dict of str to str
     """
 
     def __init__(self, paths):
         self.files = [read(path) for path in paths]
         self.areas = {name: area for file in self.files for name, area in file.areas.items()}
         self.states = {name for file in self.files for name in file.states}
+        self.clock_gates = {name: pins for file in self.files
+                            for name, pins in file.clock_gates.items()}
         if not self.states:
             raise ToolError("no flip-flop in the liberty files: give the file of the sequential "
                             "cells with --liberty too")

