@@ -6,8 +6,6 @@ Ports are those of the generated Verilog, so that what simulates that simulates 
 
 import contextlib
 import hashlib
-import json
-import os
 import re
 import shutil
 import tempfile

@@ -8,9 +8,9 @@ from ..spec.errors import ConfigError
 from .io import Progress, add_config_options, add_json_option, config_of, count, listing, whole
 
 EPILOG = """\
-The netlist, with models of its cells, is compiled by Verilator in place of the generated Verilog, with
-the same DRAM, protocol checker and host. It runs random GEMMs of any size, format and place; the whole
-temp buffer is compared with the golden model's after each sixteen.
+The netlist, with models of its cells, is compiled by Verilator in place of the generated Verilog,
+with the same DRAM, protocol checker and host. It runs random GEMMs of any size, format and place;
+the whole temp buffer is compared with the golden model's after each sixteen.
 
 examples
   logicpim netlist ecp5                                # multipliers and block memories included
@@ -34,7 +34,8 @@ def add_parser(subparsers) -> None:
                         help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=whole(0), default=1, help="of all that is random")
     add_json_option(parser)
-    parser.set_defaults(run=run, show=show, status=lambda result: not result["matches_reference"])
+    parser.set_defaults(run=run, show=show,
+                        status=lambda result: not result["matches_reference"])
 
 
 def run(args) -> dict:
