@@ -60,7 +60,7 @@ def add_parser(subparsers) -> None:
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE",
                    help="where the table is to lie, as JSON")
     p.add_argument("--grid", choices=GRIDS, default="small",
-                   help="how many sizes: small takes seconds, full minutes, and holds for larger "
+                   help="how many sizes: small takes a minute, full many, and holds for larger "
                         "kernels (default: %(default)s)")
     p.add_argument("--weights", choices=FORMATS, nargs="+", default=["fp16"], metavar="FORMAT",
                    help=f"formats of the weights, added to the configuration's if need be: "
