@@ -57,6 +57,8 @@ def calibrate(config: Config, path: Path, *, grid: str, weights: tuple[str, ...]
     """
     config = one_channel(config)
     _writable(path)
+    part = path.with_name(f"{path.name}.part")
+    held = [(file, *_held(file)) for file in (path, part) if file.exists()]
     progress("compiling the RTL")
     table = {
         "format": FORMAT, "version": VERSION, "digest": config.digest,
@@ -65,10 +67,13 @@ def calibrate(config: Config, path: Path, *, grid: str, weights: tuple[str, ...]
                  "verilog_sha256": verilog_hash(config), "command": command, "date": date,
                  "grid": grid},
     }
-    part = path.with_name(f"{path.name}.part")
     known = {}
-    for file in (path, part):
-        known |= _known(file, table)
+    for file, hardware, rows in held:
+        if hardware != (table["digest"], table["made"]["verilog_sha256"]):
+            raise LogicPimError(f"{file} is there and was measured on other hardware (another "
+                                f"configuration, or its Verilog has changed): give another file "
+                                f"or remove it")
+        known |= rows
     wanted, saved = points(config, grid, weights, bundles, scale_group), time.monotonic()
     extra = held_out(config, wanted, checks)
 
@@ -114,15 +119,13 @@ def _key(point: Mapping) -> tuple:
     return tuple(sorted((name, value) for name, value in point.items() if name not in FIGURES))
 
 
-def _known(file: Path, table: Mapping) -> dict[tuple, dict]:
-    """Rows of a file of the same hardware, by point; none if there is no file."""
+def _held(file: Path) -> tuple[tuple[str, str], dict[tuple, dict]]:
+    """What hardware a table is of, its digest and Verilog, and its rows by point."""
     try:
         old = json.loads(file.read_text())
         same = old["format"] == FORMAT and old["version"] == VERSION
         rows = {_key(row): row for row in (*old["rows"], *old["held_out"])}
         hardware = old["digest"], old["made"]["verilog_sha256"]
-    except FileNotFoundError:
-        return {}
     except OSError as error:
         raise LogicPimError(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
@@ -130,11 +133,7 @@ def _known(file: Path, table: Mapping) -> dict[tuple, dict]:
     if not same:
         raise LogicPimError(f"{file} is there and is no cost table of this version: give another "
                             f"file or remove it")
-    if hardware != (table["digest"], table["made"]["verilog_sha256"]):
-        raise LogicPimError(f"{file} is there and was measured on other hardware (another "
-                            f"configuration, or its Verilog has changed): give another file or "
-                            f"remove it")
-    return rows
+    return hardware, rows
 
 
 def _writable(path: Path) -> None:
