@@ -129,13 +129,15 @@ def io_buffer_environment(m: Module, buffer) -> None:
 
 
 def sequencer_environment(m: Module, sequencer) -> None:
-    """Blocks go to the real walker."""
+    """Blocks go to the real walker, whose release is a clock under way."""
     m.submodules.walker = walker = Drain.walker(sequencer.config)
+    released = Signal()
+    m.d.sync += released.eq(walker.released)
     m.d.comb += [
         walker.blocks.valid.eq(sequencer.blocks.valid),
         walker.blocks.payload.eq(sequencer.blocks.payload),
         Assume(sequencer.blocks.ready == walker.blocks.ready),
-        Assume(sequencer.released == walker.released),
+        Assume(sequencer.released == released),
     ]
 
 
