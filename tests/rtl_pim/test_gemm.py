@@ -119,7 +119,11 @@ def test_bytes_deliver_their_bandwidth(seed, m, group):
     active, beats = events["active"], 2 * 160 // (2 * config.granule_elements) * 3
     reshaped = m <= config.tile.tokens // 2
     assert len(active) == beats * (1 if reshaped else 2)
-    assert active[-1] - active[0] == len(active) - 1 + (max(0, lines - 1) if reshaped else 0)
+    # A page is free a clock behind its last token: blocks as short as their drain wait for it, some
+    # of them in the clock that a line of scales takes anyway.
+    waits, scales = len(events["stall_output"]), max(0, lines - 1) if reshaped else 0
+    assert waits <= (2 * 3 if reshaped and group else 0)
+    assert scales <= active[-1] - active[0] - (len(active) - 1) <= scales + waits
 
 
 OPERATIONS_A_BYTE = [1, 2, 4, 8, *(pytest.param(n, marks=pytest.mark.full) for n in (16, 32))]
