@@ -53,8 +53,8 @@ class LaneMemory(wiring.Component):
 class Accumulators(wiring.Component):
     """Partial sums of all processing units: 2 pages x lanes x groups entries, one a beat.
 
-    A page that beats read must not be drained, and the other way round. What is written reaches a
-    memory a clock later; until it can be read there, it comes from the registers that hold the
+    A memory that beats read must not be drained, and the other way round. What is written reaches
+    a memory a clock later; until it can be read there, it comes from the registers that hold the
     last two entries written. So an adder's result has a clock to itself, as has the choice of the
     entry to be added to.
 
@@ -65,6 +65,7 @@ class Accumulators(wiring.Component):
     Members
     -------
     read : In, :func:`~logicpim.rtl.pim.block.beat_place`
+    again : In, the entry of ``read`` is that of ``write``: no memory is read
     sums : Out, entry of ``read`` two clocks later, token by token, row by row; +0 if ``first``;
         registers
     write : In, :func:`~logicpim.rtl.pim.block.beat_place`
@@ -79,7 +80,7 @@ class Accumulators(wiring.Component):
         tile = config.tile
         self.width = tile.tokens * tile.rows * 32
         super().__init__({
-            "read": In(beat_place(config)), "sums": Out(self.width),
+            "read": In(beat_place(config)), "again": In(1), "sums": Out(self.width),
             "write": In(beat_place(config)), "data": In(self.width),
             "step": In(drain_step(config)),
             "lanes": Out(tile.rows * 32).array(tile.lanes)})
@@ -92,6 +93,7 @@ class Accumulators(wiring.Component):
         m.d.sync += [select.eq(self.read), token.eq(self.step)]
         new, stored = Signal(), Signal(self.width)
         m.d.sync += new.eq(self.write.enable)
+        reading = self.read.enable & ~self.read.first & ~self.again
         (last, entry), before = self._written(m)
         picked = [Signal(len(lane), name=f"picked_{i}") for i, lane in enumerate(self.lanes)]
         m.d.sync += [lane.eq(now) for lane, now in zip(self.lanes, picked, strict=True)]
@@ -102,8 +104,7 @@ class Accumulators(wiring.Component):
                 memory = shared(LaneMemory(depth=tile.groups, width=self.width), "lane_memory")
                 m.submodules[f"page_{page}_lane_{lane}"] = memory
                 m.d.comb += [
-                    memory.read_enable.eq(drain | self.read.enable & ~self.read.first & read
-                                          & (self.read.lane == lane)),
+                    memory.read_enable.eq(drain | reading & read & (self.read.lane == lane)),
                     memory.read_address.eq(Mux(drain, self.step.group, self.read.group)),
                     memory.write_enable.eq(new & (last.page == page)
                                            & (last.lane == lane)),

@@ -128,7 +128,7 @@ class Drain(wiring.Component):
     Members
     -------
     blocks : In, stream of :func:`~logicpim.rtl.pim.block.row_block`
-    released : Out, that of :class:`~logicpim.rtl.pim.walker.DrainWalker` a clock ago
+    released : Out, as of :class:`~logicpim.rtl.pim.walker.DrainWalker`
     step : Out, :func:`~logicpim.rtl.pim.block.drain_step` for the tile
     lanes : In, the lanes of ``step``'s token two clocks later
     prior : Out, :class:`~logicpim.rtl.signatures.BufferRead`, must be ready always
@@ -176,9 +176,10 @@ class Drain(wiring.Component):
         m = Module()
         m.submodules.walker = walker = self.walker(self.config)
         wiring.connect(m, wiring.flipped(self.blocks), walker.blocks)
-        # The last token is picked from what the page's memories have read up to a clock later than
-        # a beat might read another entry.
-        m.d.sync += self.released.eq(walker.released)
+        # The last token is picked from what its page's memories have read, until a clock in which
+        # the next block's fifth beat may be there. Beats before it are the first of their entries
+        # and read nothing; the fifth, if it comes so soon, adds to what the first one just wrote.
+        m.d.comb += self.released.eq(walker.released)
         steps = self._delay(m, walker.step, self._written + self._late)
         last, written = self._last(m, steps)
         rows = self._reduce(m, steps, self._scales(m, steps), last)

@@ -77,13 +77,16 @@ class Tile(wiring.Component):
             place = Signal(beat_place(self.config), name=f"place_{clock}", reset_less=True)
             m.d.sync += place.eq(places[-1])
             places.append(place)
+        write = OperandBank.latency + ProcessingUnit.latency
+        read = write - self.revisit
         m.d.comb += [
-            accumulators.read.eq(places[OperandBank.latency + ProcessingUnit.accumulator_delay
-                                        - 2]),
-            accumulators.write.eq(places[OperandBank.latency + ProcessingUnit.latency]),
+            accumulators.read.eq(places[read]), accumulators.write.eq(places[write]),
             accumulators.step.eq(self.step),
             *(out.eq(lane) for out, lane in zip(self.lanes, accumulators.lanes, strict=True)),
         ]
+        written, wanted = places[write - 1], places[read - 1]
+        same = Cat(written[name] == wanted[name] for name in ("page", "lane", "group"))
+        m.d.sync += accumulators.again.eq(written.enable & same.all())
         return m
 
     def _upper(self, token):

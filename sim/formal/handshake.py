@@ -129,15 +129,13 @@ def io_buffer_environment(m: Module, buffer) -> None:
 
 
 def sequencer_environment(m: Module, sequencer) -> None:
-    """Blocks go to the real walker, whose release is a clock under way."""
+    """Blocks go to the real walker."""
     m.submodules.walker = walker = Drain.walker(sequencer.config)
-    released = Signal()
-    m.d.sync += released.eq(walker.released)
     m.d.comb += [
         walker.blocks.valid.eq(sequencer.blocks.valid),
         walker.blocks.payload.eq(sequencer.blocks.payload),
         Assume(sequencer.blocks.ready == walker.blocks.ready),
-        Assume(sequencer.released == released),
+        Assume(sequencer.released == walker.released),
     ]
 
 
