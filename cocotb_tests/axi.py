@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A channel used by AXI alone: matrix products, bursts of every kind, and what is refused."""
+"""A channel, or one of a stack, used by AXI alone: products, bursts, and what is refused."""
 
 import cocotb
 import numpy as np
@@ -8,7 +8,7 @@ from cocotbext.axi import AxiBurstType, AxiResp
 from logicpim.sim.model import layout
 from logicpim.sim.model.gemm import gemm
 from logicpim.spec.device import STALLS, Counter, Region
-from logicpim.spec.host import COUNTERS_BASE, IDENTITY, address_bits
+from logicpim.spec.host import IDENTITY, address_bits, counter_offset
 from logicpim.spec.isa import Buffer, Format, Instruction, Opcode, Status
 
 from .axi_bench import MASK, OFFSET, axi_test
@@ -159,9 +159,9 @@ async def registers(bench):
     assert await bench.poke(OFFSET["status"], 1) == AxiResp.SLVERR
     assert (await bench.lite.read(OFFSET["instruction"], 4)).resp == AxiResp.SLVERR
     assert (await bench.lite.read(0x800, 4)).resp == AxiResp.DECERR
-    assert (await bench.lite.read(COUNTERS_BASE + 8 * 511, 4)).resp == AxiResp.DECERR
+    assert (await bench.lite.read(counter_offset(511, bench.channel), 4)).resp == AxiResp.DECERR
     tile = bench.config.tile
-    assert await bench.poke(COUNTERS_BASE, 0) == AxiResp.OKAY
+    assert await bench.poke(counter_offset(Counter.CYCLES, bench.channel), 0) == AxiResp.OKAY
     before = await bench.counters()
     assert before[Counter.CYCLES] == 0
     await product(bench, tile.tokens, tile.rows, 2 * tile.depth, Format.FP16)
@@ -172,6 +172,7 @@ async def registers(bench):
                                                               Status.BAD_RESERVED]
     # Instructions until the queues are full: the one too many is refused and never runs.
     load = Instruction(Opcode.LOAD, buffer=Buffer.INPUT, length=1)
+    await bench.choose([bench.channel])
     sent = 0
     while await bench.queue(load) == AxiResp.OKAY:
         sent += 1
@@ -184,4 +185,4 @@ async def registers(bench):
     await bench.clocks(200)
     assert await bench.completion() is None
     assert await bench.peek(OFFSET["status"]) == MASK["status", "ready"]
-    bench.mirror.execute({0: [load.encode()] * sent})
+    bench.mirror.execute({bench.channel: [load] * sent})

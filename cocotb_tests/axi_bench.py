@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The bench around a channel with AMBA ports; the masters are those of cocotbext-axi."""
+"""The bench around a channel or a stack with AMBA ports; the masters are those of cocotbext-axi."""
 
 import logging
 
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, gather
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiMaster, AxiResp
 
-from logicpim.sim.dram.checker import check_trace
 from logicpim.spec.device import Counter, Region
-from logicpim.spec.host import INSTRUCTION_WORDS, REGISTERS, counter_offset, memory_map
+from logicpim.spec.host import (
+    INSTRUCTION_WORDS,
+    REGISTERS,
+    WORD_BITS,
+    control_registers,
+    counter_offset,
+    memory_map,
+)
 from logicpim.spec.isa import Buffer, Completion, Instruction, Status
 
 from .bench import LONGEST, PERIOD_NS, Bench
@@ -21,7 +27,7 @@ MASK = {(r.name, f.name): f.mask for r in REGISTERS.values() for f in r.fields}
 
 
 def axi_test(function):
-    """A cocotb test of a channel with AMBA ports: ``async def test(bench)``."""
+    """A cocotb test of a channel or a stack with AMBA ports: ``async def test(bench)``."""
     async def test(dut):
         bench = AxiBench(dut, function.__name__)
         await bench.start()
@@ -38,49 +44,66 @@ class AxiBench(Bench):
 
     Attributes
     ----------
-    axi : AxiMaster
+    channel : int
+        Whose data and counters are accessed, and which executes: 0, of a stack a random one.
+    ports : list of AxiMaster
+        Of each channel.
     lite : AxiLiteMaster
     windows : dict
         :class:`~logicpim.spec.host.Window` by region.
     """
 
     async def start(self) -> None:
-        """Reset the channel."""
+        """Reset the design and fill its buffers with noise."""
         self.windows = {window.region: window for window in memory_map(self.config)}
-        self._reads = self.dram.idle_reads()
-        self._drive_reads()
+        self._chosen = set(range(self.config.channels))
+        self.channel = self.rng.randrange(len(self.drams))
+        for dram in self.drams:
+            dram.start()
         self._drive("rst", 1)
-        self.dut.clk.value = 0
-        self.axi = AxiMaster(AxiBus.from_prefix(self.dut, "s_axi"), self.dut.clk, self.dut.rst)
-        self.lite = AxiLiteMaster(AxiLiteBus.from_prefix(self.dut, "s_axil"), self.dut.clk,
-                                  self.dut.rst)
-        for master in (self.axi, self.lite):
+        dut = self.dut
+        dut.clk.value = 0
+        names = ([f"ch{index:02}_s_axi" for index in range(len(self.drams))]
+                 if self.config.stack else ["s_axi"])
+        self.ports = [AxiMaster(AxiBus.from_prefix(dut, name), dut.clk, dut.rst) for name in names]
+        self.lite = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
+        for master in (*self.ports, self.lite):
             for side in (master.write_if, master.read_if):
                 side.log.setLevel(logging.WARNING)  # or a line for each access
-        Clock(self.dut.clk, PERIOD_NS, unit="ns").start(start_high=False)
+        Clock(dut.clk, PERIOD_NS, unit="ns").start(start_high=False)
         await self.clocks(3)
         self._drive("rst", 0)
         cocotb.start_soon(self._serve())
         await self.clocks(3)
         for region in (Region.INPUT, Region.TEMP):
             size = self.windows[region].size
-            await self.write(region, 0, self.data_rng.integers(0, 256, size, np.uint8))
+            await gather(*(self.write(region, 0, self.data_rng.integers(0, 256, size, np.uint8),
+                                      channel) for channel in range(len(self.ports))))
 
     async def close(self) -> None:
         """Everything that was written is there, and the DRAM was well treated."""
         self.pause(0)
         for region in (Region.INPUT, Region.TEMP):
-            assert np.array_equal(await self.read(region, 0, self.windows[region].size),
-                                  self.mirrored(region)), region
+            size = self.windows[region].size
+            found = await gather(*(self.read(region, 0, size, channel)
+                                   for channel in range(len(self.ports))))
+            for channel, each in enumerate(found):
+                assert np.array_equal(each, self.mirrored(region, channel)), (channel, region)
         await self.clocks(20)
         self.compare_dram()
-        assert not self.dram.faults, "\n".join(self.dram.faults[:10])
-        violations = check_trace(self.dram.trace, self.config, end_clock=2 * self.dram.clock)
-        assert not violations, "\n".join(map(str, violations[:10]))
+        for dram in self.drams:
+            dram.judge()
+        self.dut._log.info("%d clocks", self.dram.clock)
+
+    @property
+    def axi(self) -> AxiMaster:
+        """The port of :attr:`channel`."""
+        return self.ports[self.channel]
 
     async def _serve(self) -> None:
         while True:
-            self._serve_dram()
+            for dram in self.drams:
+                dram.serve()
             assert self.dram.clock < LONGEST, f"no end after {LONGEST} clocks"
             await FallingEdge(self.dut.clk)
 
@@ -89,7 +112,7 @@ class AxiBench(Bench):
         def pauses():
             while True:
                 yield self.rng.random() < often
-        for master in (self.axi, self.lite):
+        for master in (*self.ports, self.lite):
             for channel in (master.write_if.aw_channel, master.write_if.w_channel,
                             master.write_if.b_channel, master.read_if.ar_channel,
                             master.read_if.r_channel):
@@ -100,21 +123,31 @@ class AxiBench(Bench):
 
     # -- data ----------------------------------------------------------------------------------
 
-    def mirrored(self, region: Region) -> np.ndarray:
+    def mirrored(self, region: Region, channel: int | None = None) -> np.ndarray:
         """The bytes of a region in the mirror, to be changed."""
+        channel = self.channel if channel is None else channel
         if region is Region.DRAM:
-            return self.mirror.dram(0)
-        return self.mirror._buffer(0, Buffer[region.name])
+            return self.mirror.dram(channel)
+        return self.mirror._buffer(channel, Buffer[region.name])
 
-    async def write(self, region: Region, at: int, data: np.ndarray, **options) -> None:
+    async def write(self, region: Region, at: int, data: np.ndarray, channel: int | None = None,
+                    **options) -> None:
         """Write bytes from byte ``at`` of a region on, there and in the mirror."""
-        self.mirrored(region)[at:at + len(data)] = data
-        done = await self.axi.write(self.windows[region].base + at, data.tobytes(), **options)
+        self.mirrored(region, channel)[at:at + len(data)] = data
+        await self.put(region, at, data, channel, **options)
+
+    async def put(self, region: Region, at: int, data: np.ndarray, channel: int | None = None,
+                  **options) -> None:
+        """As :meth:`write`; the mirror is not told."""
+        axi = self.axi if channel is None else self.ports[channel]
+        done = await axi.write(self.windows[region].base + at, data.tobytes(), **options)
         assert done.resp == AxiResp.OKAY, f"{region.name} {at:#x}: {done.resp}"
 
-    async def read(self, region: Region, at: int, count: int, **options) -> np.ndarray:
+    async def read(self, region: Region, at: int, count: int, channel: int | None = None,
+                   **options) -> np.ndarray:
         """Read ``count`` bytes from byte ``at`` of a region on."""
-        done = await self.axi.read(self.windows[region].base + at, count, **options)
+        axi = self.axi if channel is None else self.ports[channel]
+        done = await axi.read(self.windows[region].base + at, count, **options)
         assert done.resp == AxiResp.OKAY, f"{region.name} {at:#x}: {done.resp}"
         return np.frombuffer(done.data, np.uint8)
 
@@ -145,24 +178,49 @@ class AxiBench(Bench):
             return None
         return Completion(word & 0xffff, Status(word >> 16 & 255))
 
-    async def execute(self, *program: Instruction | int) -> list[Status]:
-        """Queue instructions and wait for the interrupt; the channel says what the mirror says."""
-        words = [i.encode() if isinstance(i, Instruction) else i for i in program]
-        await self.poke(OFFSET["irq_enable"], MASK["irq_pending", "completion"])
-        for word in words:
-            assert await self.queue(word) == AxiResp.OKAY
+    async def choose(self, channels) -> None:
+        """Write a stack's set of channels, if it is not the one of before."""
+        if not self.config.stack or self._chosen == set(channels):
+            return
+        self._chosen, mask = set(channels), sum(1 << channel for channel in set(channels))
+        register = control_registers(self.config)["channels"]
+        for i in range(register.count):
+            word = mask >> WORD_BITS * i & 0xffffffff
+            assert await self.poke(register.offset + 4 * i, word) == AxiResp.OKAY
+
+    async def issue(self, program) -> list[Completion]:
+        """Queue (instruction, its set of channels) as there is room; completions by interrupt."""
+        assert await self.poke(OFFSET["irq_enable"], MASK["irq_pending", "completion"]) \
+            == AxiResp.OKAY
         done = []
-        for _ in words:
+        for insn, channels in program:
+            while not await self.peek(OFFSET["status"]) & MASK["status", "ready"]:
+                if self._value("irq"):
+                    done.append(await self.completion())
+            await self.choose(channels)
+            assert await self.queue(insn) == AxiResp.OKAY
+        while len(done) < len(program):
             await self.until(lambda: self._value("irq"))
             done.append(await self.completion())
         assert await self.completion() is None and not self._value("irq")
-        assert done == self.mirror.execute({0: words})[0]
+        return done
+
+    async def execute_stack(self, program) -> list[Status]:
+        """:meth:`issue`; the stack says what the mirror says."""
+        done = await self.issue(program)
+        assert done == self.mirror.execute_stack(program)
         return [completion.status for completion in done]
 
-    async def counters(self) -> dict[Counter, int]:
+    async def execute(self, *program: Instruction | int) -> list[Status]:
+        """Run instructions on :attr:`channel`, which says what the mirror says."""
+        done = await self.issue([(insn, [self.channel]) for insn in program])
+        assert done == self.mirror.execute({self.channel: program})[self.channel]
+        return [completion.status for completion in done]
+
+    async def counters(self, channel: int | None = None) -> dict[Counter, int]:
         """The value of each counter."""
-        values = {}
+        channel, values = self.channel if channel is None else channel, {}
         for counter in Counter:
-            low = await self.peek(counter_offset(counter))
-            values[counter] = low | await self.peek(counter_offset(counter) + 4) << 32
+            at = counter_offset(counter, channel)
+            values[counter] = await self.peek(at) | await self.peek(at + 4) << 32
         return values

@@ -16,12 +16,12 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
-from logicpim.sim.dram.checker import check_trace
-from logicpim.sim.dram.model import NOP, DramModel, Slot
 from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.device import Counter, Region
 from logicpim.spec.isa import Buffer, Completion, Instruction, Status
 from logicpim.spec.presets import load_config
+
+from .dram import DramPorts
 
 PERIOD_NS = 2
 TESTED_LINES = 128
@@ -95,7 +95,10 @@ class Bench:
         Change it at any time.
     effort : int
         How often to repeat what is random.
+    drams : list of DramPorts
+        One; of a stack, one for each channel.
     dram : DramModel
+        The first one's.
     mirror : ReferenceDevice
     """
 
@@ -110,7 +113,11 @@ class Bench:
         self.stalls = Stalls()
         # Verilator is ten times as fast as Icarus: it gets more of what is random.
         self.effort = 5 if "Verilator" in cocotb.SIM_NAME else 1
-        self.dram = DramModel(self.config, seed=self.rng.getrandbits(64))
+        prefixes = ([f"ch{channel:02}_" for channel in range(self.config.channels)]
+                    if self.config.stack else [""])
+        self.drams = [DramPorts(dut, self.config, prefix, self.rng.getrandbits(64))
+                      for prefix in prefixes]
+        self.dram = self.drams[0].model
         self.mirror = ReferenceDevice(self.config)
         self.completions: list[Completion] = []
         self._expected: list[Completion] = []
@@ -119,9 +126,6 @@ class Bench:
         self._held: dict[str, tuple] = {}
         self._driven: dict[str, int] = {}
         self._progress = 0
-        self._slots = {bus: [[getattr(dut, f"dram_{bus}{i}_{name}") for name in
-                              ("command", "rank", "bank_group", "bank", bus)] for i in (0, 1)]
-                       for bus in ("row", "column")}
 
     # -- the life of a bench -----------------------------------------------------------------
 
@@ -131,8 +135,7 @@ class Bench:
                      "host_req_write", "host_req_region", "host_req_address", "host_req_data",
                      "host_req_mask", "host_resp_ready"):
             self._drive(name, 0)
-        self._reads = self.dram.idle_reads()
-        self._drive_reads()
+        self.drams[0].start()
         self._drive("rst", 1)
         self.dut.clk.value = 0
         Clock(self.dut.clk, PERIOD_NS, unit="ns").start(start_high=False)
@@ -150,10 +153,8 @@ class Bench:
         self.compare_dram()
         await self.clocks(20)
         assert self.completions == self._expected
-        assert not self.dram.faults, "\n".join(self.dram.faults[:10])
         assert not self.dram.side_band, "check bits that are not those of their data"
-        violations = check_trace(self.dram.trace, self.config, end_clock=2 * self.dram.clock)
-        assert not violations, "\n".join(map(str, violations[:10]))
+        self.drams[0].judge()
         self.dut._log.info("%d clocks, %d DRAM commands", self.dram.clock, len(self.dram.records))
 
     async def clocks(self, number: int) -> None:
@@ -257,16 +258,14 @@ class Bench:
 
     def compare_dram(self) -> None:
         """Every byte of the DRAM equals the mirror's."""
-        for at in range(0, len(self.dram.memory), 1 << 20):
-            part = slice(at, at + (1 << 20))
-            wrong = np.flatnonzero(self.dram.memory[part] != self.mirror.dram(0)[part])
-            assert not len(wrong), f"{len(wrong)} bytes of DRAM differ from {at + wrong[0]:#x} on"
+        for channel, dram in enumerate(self.drams):
+            dram.compare(self.mirror.dram(channel))
 
     # -- what happens each clock -------------------------------------------------------------
 
     async def _run(self) -> None:
         while True:
-            self._serve_dram()
+            self.drams[0].serve()
             self._drive_instructions()
             self._take_completions()
             self._drive_requests()
@@ -285,38 +284,6 @@ class Bench:
 
     def _value(self, name: str) -> int:
         return int(getattr(self.dut, name).value)
-
-    def _serve_dram(self) -> None:
-        dram = self.dram
-        # Garbage follows data; then it may stay.
-        if dram.carrying or self._carried:
-            self._drive_reads()
-        self._carried = bool(dram.carrying)
-        slots = {}
-        for bus, pair in self._slots.items():
-            slots[bus] = [Slot(*(int(h.value) for h in handles)) if int(handles[0].value) else NOP
-                          for handles in pair]
-        whole = self._written("bundle") if dram.takes_bundle_wdata else 0
-        host, mask = ((self._written("host"), self._value("dram_host_wmask"))
-                      if dram.takes_host_wdata else (0, 0))
-        self._reads = dram.step(slots["row"], slots["column"], self._value("dram_path"),
-                                whole, host, mask)
-
-    _carried = False
-
-    def _drive_reads(self) -> None:
-        """The read data buses; what the model has above the data is the side band."""
-        for bus, value in zip(("bundle", "host"), self._reads, strict=True):
-            side, data = divmod(value, 1 << len(getattr(self.dut, f"dram_{bus}_rdata")))
-            self._drive(f"dram_{bus}_rdata", data)
-            if self.config.ecc:
-                self._drive(f"dram_{bus}_rcheck", side)
-
-    def _written(self, bus: str) -> int:
-        """What a write data bus carries, as the model takes it."""
-        data = self._value(f"dram_{bus}_wdata")
-        side = self._value(f"dram_{bus}_wcheck") if self.config.ecc else 0
-        return data | side << len(getattr(self.dut, f"dram_{bus}_wdata"))
 
     def _offer(self, port: _Driver, prefix: str, ready: str, stall: float):
         """Offer the head of the queue, once offered until taken; returns it when it is taken."""

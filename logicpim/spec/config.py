@@ -119,8 +119,9 @@ class Config:
     functions : bool
         Whether a channel has an activation and a softmax module.
     host : str
-        Ports that are generated: ``"native"`` streams, or ``"axi"``: an AXI4 and an AXI4-Lite slave
-        (``docs/integration.md``). The simulators of ``run`` and ``bench`` use the native ones.
+        Ports that are generated: ``"native"`` streams, or ``"axi"``: an AXI4-Lite slave, and an
+        AXI4 slave for each channel (``docs/integration.md``). The simulators of ``run`` and
+        ``bench`` use the native ones.
     axi_data_bits, axi_id_bits : int
         Data and ID width of the AXI4 slave; a data width of 0 stands for a granule.
     """
@@ -198,9 +199,6 @@ class Config:
     def _check_host(self):
         if self.host not in ("native", "axi"):
             raise ConfigError(f'host must be "native" or "axi", not {self.host!r}')
-        if self.stack and self.host == "axi":
-            raise ConfigError('a stack has native ports only: host="native", or stack=false for '
-                              'channels with AXI ports of their own')
         if self.axi_data_bits != 0:
             _power_of_two("axi_data_bits", self.axi_data_bits, 8, self.granule_bits)
         if not isinstance(self.axi_id_bits, int) or self.axi_id_bits not in range(1, 33):

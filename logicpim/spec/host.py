@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The AMBA side of a channel: memory map and control registers, as one table each.
+"""The AMBA side of a channel or stack: memory map and control registers, as one table each.
 
 Gateware, C header, SystemRDL and documentation read these tables.
 """
@@ -29,7 +29,7 @@ class Window:
 
 
 def memory_map(config: Config) -> tuple[Window, ...]:
-    """Windows of the AXI4 port, DRAM first, each at a multiple of its size."""
+    """Windows of the AXI4 port of a channel, DRAM first, each at a multiple of its size."""
     windows, at = [], 0
     for region, size in ((Region.DRAM, config.capacity_bytes),
                          (Region.INPUT, config.input_buffer_bytes),
@@ -92,15 +92,13 @@ class Register:
 
 WORD_BITS = 32
 """Data width of the AXI4-Lite port."""
-CONTROL_BITS = 13
-"""Width of its byte addresses."""
 IDENTITY = int.from_bytes(b"LPIM", "big")
 INSTRUCTION_WORDS = INSTRUCTION_BITS // WORD_BITS
 INTERRUPTS = (
     BitField("completion", 0, 1, "a completion waits to be read", Access.RO),
     BitField("ready", 1, 1, "the instruction queue has room", Access.RO),
     BitField("idle", 2, 1, "no instruction is queued, running or waiting to be read", Access.RO),
-    BitField("fault", 3, 1, "an access to the AXI4 port was answered with an error", Access.W1C),
+    BitField("fault", 3, 1, "an access to an AXI4 port was answered with an error", Access.W1C),
 )
 
 REGISTERS = {r.name: r for r in (
@@ -128,10 +126,27 @@ REGISTERS = {r.name: r for r in (
 """Below :data:`COUNTERS_BASE`; what is not listed here does not exist."""
 
 COUNTERS_BASE = 0x1000
-"""From here on the native ``REGISTERS`` region: granule *i*, 64 bits, at ``base + 8 * i``."""
+"""From here on the native ``REGISTERS`` region: granule *i*, 64 bits, at ``base + 8 * i``. In a
+stack that of channel 0; those of the others follow, as many bytes apart."""
 COUNTERS_STRIDE = 8
 
 
-def counter_offset(counter: Counter) -> int:
+def control_registers(config: Config) -> dict[str, Register]:
+    """The registers below :data:`COUNTERS_BASE` by name; a stack has ``channels`` besides."""
+    if not config.stack:
+        return REGISTERS
+    words = -(-config.channels // WORD_BITS)
+    bits = BitField("value", 0, min(config.channels, WORD_BITS), "a bit a channel, all at reset")
+    return REGISTERS | {"channels": Register(
+        "channels", 0x018, Access.RW, "the set of channels that instructions queued from now on "
+        "are for, the first 32 in the first word", (bits,), words)}
+
+
+def control_bits(config: Config) -> int:
+    """Width of a byte address of the AXI4-Lite port."""
+    return (COUNTERS_BASE * (1 + (config.channels if config.stack else 1)) - 1).bit_length()
+
+
+def counter_offset(counter: Counter, channel: int = 0) -> int:
     """Byte offset of the lower half of a counter."""
-    return COUNTERS_BASE + COUNTERS_STRIDE * counter
+    return COUNTERS_BASE * (1 + channel) + COUNTERS_STRIDE * counter

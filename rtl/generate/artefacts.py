@@ -47,21 +47,22 @@ def artefacts(config: Config, prefix: str = "logicpim_",
     """Text by file name of everything that is generated for a configuration, and the modules.
 
     ``top`` makes the component instead of :class:`~logicpim.rtl.channel.Channel` or, with
-    ``stack``, :class:`~logicpim.rtl.stack.Stack`. With ``lane_repair`` a channel has a counterpart
-    on the DRAM die, which is in no file list.
+    ``stack``, :class:`~logicpim.rtl.stack.Stack`, or these with AMBA ports. With ``lane_repair`` a
+    channel has a counterpart on the DRAM die, which is in no file list.
     """
     check_prefix(prefix)
     name, other_die = "channel", {}
     if top is None:
         from logicpim.rtl.channel import Channel
         from logicpim.rtl.host.channel import AxiChannel
+        from logicpim.rtl.host.stack import AxiStack
         from logicpim.rtl.stack import Stack
         from logicpim.rtl.tsv.lane_ends import DramLanes
         top = partial(Channel, config)
         if config.stack:
             name, top = "stack", partial(Stack, config)
-        elif config.host == "axi":
-            name, top = "axi_channel", partial(AxiChannel, config)
+        if config.host == "axi":
+            name, top = f"axi_{name}", partial(AxiStack if config.stack else AxiChannel, config)
         if config.lane_repair:
             other_die = emit(config, partial(DramLanes, config), DRAM_LANES, prefix)
     renamed = {}

@@ -34,17 +34,17 @@ def _traces(config: Config):
         ("host port", [("host_req_valid", 1, None), ("host_req_ready", 1, None),
                        ("host_req_write", 1, None), ("host_req_region", 2, "region"),
                        ("host_resp_valid", 1, None), ("host_resp_error", 1, None)])]
-    amba = [("AXI4", [(f"s_axi_{name}{end}", 1, None) for name in ("aw", "w", "b", "ar", "r")
-                      for end in ("valid", "ready")]),
-            ("AXI4-Lite", [*((f"s_axil_{name}{end}", 1, None)
-                             for name in ("aw", "w", "b", "ar", "r") for end in ("valid", "ready")),
-                           ("irq", 1, None)])]
+    data, control = ([(f"{port}_{name}{end}", 1, None) for name in ("aw", "w", "b", "ar", "r")
+                      for end in ("valid", "ready")] for port in ("s_axi", "s_axil"))
+    amba = [("AXI4", data), ("AXI4-Lite", [*control, ("irq", 1, None)])]
     slots = [f"dram_{bus}{slot}_command" for bus in ("row", "column") for slot in (0, 1)]
     dram = [(name, 4, "dram") for name in slots]
     dram.append(("dram_path", config.dram.bundles, None))
     if config.stack:
         (title, instructions), (_, host) = native
         instructions.insert(3, ("insn_channels", config.channels, None))
+        if config.host == "axi":
+            (title, instructions), host = amba[1], data
         return [("clock", clock), (title, instructions), *(
             (f"channel {index}", [(f"ch{index:02}_{name}", *rest) for name, *rest in host + dram])
             for index in range(config.channels))]

@@ -1,1 +1,1 @@
-"""AMBA ports in front of a channel: an AXI4 slave for data, an AXI4-Lite slave for control."""
+"""AMBA ports of a channel or stack: AXI4 slaves for data, an AXI4-Lite slave for control."""

@@ -7,7 +7,13 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from logicpim.spec.config import Config
-from logicpim.spec.host import CONTROL_BITS, WORD_BITS, address_bits
+from logicpim.spec.host import (
+    COUNTERS_BASE,
+    COUNTERS_STRIDE,
+    WORD_BITS,
+    address_bits,
+    control_bits,
+)
 
 OKAY, SLVERR, DECERR = 0, 2, 3
 FIXED, INCR, WRAP = 0, 1, 2
@@ -39,9 +45,9 @@ def axi_channels(config: Config) -> dict:
     }
 
 
-def lite_channels() -> dict:
+def lite_channels(config: Config) -> dict:
     """Name to (layout of the payload, flow at the slave) of the five channels of AXI4-Lite."""
-    address = data.StructLayout({"addr": unsigned(CONTROL_BITS)})
+    address = data.StructLayout({"addr": unsigned(control_bits(config))})
     return {
         "aw": (address, In),
         "w": (data.StructLayout({"data": unsigned(WORD_BITS), "strb": unsigned(WORD_BITS // 8)}),
@@ -82,9 +88,11 @@ def join(m, top, prefix: str, slave, channels: dict) -> None:
 
 
 def window_request(config: Config) -> data.StructLayout:
-    """An access to granule ``address`` of the native register region; any write there clears."""
+    """An access to granule ``address`` of the native register region, in a stack of that of a
+    ``channel``; any write there clears."""
+    channel = {"channel": range(config.channels)} if config.stack else {}
     return data.StructLayout({"write": unsigned(1),
-                              "address": unsigned(CONTROL_BITS - 1 - 3)})
+                              "address": range(COUNTERS_BASE // COUNTERS_STRIDE), **channel})
 
 
 def lane_bits(config: Config) -> int:

@@ -4,6 +4,7 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from logicpim.rtl.control.descriptor import COMPLETION
 from logicpim.rtl.control.host import host_address_bits, host_response
@@ -11,11 +12,13 @@ from logicpim.rtl.stream import transfer
 from logicpim.spec.config import Config
 from logicpim.spec.host import (
     COUNTERS_BASE,
+    COUNTERS_STRIDE,
     IDENTITY,
     INSTRUCTION_WORDS,
     INTERRUPTS,
     REGISTERS,
     WORD_BITS,
+    control_registers,
 )
 from logicpim.spec.isa import INSTRUCTION_BITS
 
@@ -23,7 +26,8 @@ from .ports import DECERR, OKAY, SLVERR, lite_channels, slave_streams, window_re
 
 
 class AxiLiteRegisters(wiring.Component):
-    """The registers of :data:`logicpim.spec.host.REGISTERS`, and the native register region.
+    """The registers of :func:`logicpim.spec.host.control_registers`, and the native register
+    region, in a stack that of each channel.
 
     Registers are written whole: a write with some of its strobes low, to a register that is read
     only, or of the last instruction word while the queue is full is answered SLVERR and has no
@@ -39,6 +43,7 @@ class AxiLiteRegisters(wiring.Component):
     -------
     aw, w, ar : In, b, r : Out, streams of :func:`~.ports.lite_channels`
     instruction : Out, stream of descriptors
+    channels : Out, in a stack: the set of channels that they are for, valid with it
     completion : In, stream of completions
     window : Out, stream of :func:`~.ports.window_request`
     answer : In, valid with ``answered``: the host port's response to it
@@ -47,14 +52,16 @@ class AxiLiteRegisters(wiring.Component):
     """
 
     def __init__(self, config: Config):
-        self.config = config
+        self.config, self._registers = config, control_registers(config)
+        every = (1 << config.channels) - 1
+        channels = {"channels": Out(config.channels, init=every)} if config.stack else {}
         super().__init__({
-            **slave_streams(lite_channels()),
+            **slave_streams(lite_channels(config)),
             "instruction": Out(stream.Signature(unsigned(INSTRUCTION_BITS))),
             "completion": In(stream.Signature(COMPLETION)),
             "window": Out(stream.Signature(window_request(config))),
             "answer": In(host_response(config)), "answered": In(1), "fault": In(1),
-            "irq": Out(1),
+            "irq": Out(1), **channels,
         })
 
     def _state(self, m: Module):
@@ -92,11 +99,13 @@ class AxiLiteRegisters(wiring.Component):
                 "tag": done.payload.tag, "status": Value.cast(done.payload.status),
                 "valid": Const(1, 1)}), 0),
         }
-        for name, register in REGISTERS.items():
+        for name, register in self._registers.items():
             for i in range(register.count):
                 with m.If(address == register.offset // 4 + i):
                     m.d.comb += resp.eq(OKAY if register.access.readable else SLVERR)
-                    if register.access.readable:
+                    if name == "channels":
+                        m.d.comb += value.eq(self._chosen(i))
+                    elif register.access.readable:
                         m.d.comb += value.eq(values[name])
                     if name == "completion":
                         m.d.comb += done.ready.eq(go)
@@ -109,7 +118,7 @@ class AxiLiteRegisters(wiring.Component):
         m.d.comb += [known.eq(DECERR), resp.eq(known),
                      self.instruction.payload.eq(Cat(early, word.data))]
         first = REGISTERS["instruction"].offset // 4
-        for register in REGISTERS.values():
+        for register in self._registers.values():
             for i in range(register.count):
                 with m.If(address == register.offset // 4 + i):
                     m.d.comb += known.eq(OKAY if register.access.writable else SLVERR)
@@ -125,10 +134,31 @@ class AxiLiteRegisters(wiring.Component):
                 m.d.comb += self.instruction.valid.eq(1)
             with m.If(address == REGISTERS["irq_enable"].offset // 4):
                 m.d.sync += enable.eq(word.data)
+            if channels := self._registers.get("channels"):
+                for i in range(channels.count):
+                    with m.If(address == channels.offset // 4 + i):
+                        m.d.sync += self._chosen(i).eq(word.data)
             with m.If(address == REGISTERS["irq_pending"].offset // 4):
                 fault, = (f for f in INTERRUPTS if f.name == "fault")
                 m.d.comb += self._clear_fault.eq(word.data[fault.lsb])
         return resp
+
+    def _chosen(self, word: int):
+        """Of the set of channels the part that a word has."""
+        return self.channels[WORD_BITS * word:WORD_BITS * (word + 1)]
+
+    def _window(self, m: Module, address):
+        """Where an address is in the register regions; (whether it is there, or in none)."""
+        place, inside, nowhere = Signal(window_request(self.config)), Signal(), Signal()
+        index, bits = place.address, host_address_bits(self.config)
+        m.d.comb += [index.eq(address[ceil_log2(COUNTERS_STRIDE):]),
+                     inside.eq(address >= COUNTERS_BASE), nowhere.eq(index >> bits != 0)]
+        if self.config.stack:
+            page = address[ceil_log2(COUNTERS_BASE):]
+            m.d.comb += place.channel.eq(page - 1)
+            with m.If(page > self.config.channels):
+                m.d.comb += nowhere.eq(1)
+        return place, inside, nowhere
 
     def elaborate(self, platform):
         m = Module()
@@ -152,10 +182,9 @@ class AxiLiteRegisters(wiring.Component):
         can_write = self.aw.valid & self.w.valid & ~b_valid
         can_read = self.ar.valid & ~r_valid
         address = Mux(do_write, self.aw.payload.addr, self.ar.payload.addr)
-        index = Signal(window_request(self.config).members["address"])
-        upper, halves, in_window = Signal(WORD_BITS), address[2], Signal()
-        m.d.comb += [index.eq(address[3:]), in_window.eq(address >= COUNTERS_BASE)]
-        nowhere = index >= 1 << min(len(index), host_address_bits(self.config))
+        upper, halves = Signal(WORD_BITS), address[2]
+        place, in_window, nowhere = self._window(m, address)
+        m.d.comb += place.write.eq(do_write)
         value, read_resp = self._read(m, self.ar.payload.addr[2:], status, pending, enable,
                                       do_read)
         write_resp = self._write(m, self.aw.payload.addr[2:], self.w.payload, enable, do_write)
@@ -167,8 +196,7 @@ class AxiLiteRegisters(wiring.Component):
                              do_read.eq(can_read & ~do_write)]
                 m.d.comb += [self.aw.ready.eq(do_write), self.w.ready.eq(do_write),
                              self.ar.ready.eq(do_read)]
-                m.d.sync += [writing.eq(do_write), self.window.payload.write.eq(do_write),
-                             self.window.payload.address.eq(index)]
+                m.d.sync += [writing.eq(do_write), self.window.payload.eq(place)]
                 with m.If(do_write):
                     m.d.sync += [last_write.eq(1), b_valid.eq(1), b_resp.eq(write_resp)]
                 with m.If(do_read):

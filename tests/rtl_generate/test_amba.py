@@ -11,10 +11,19 @@ from logicpim.rtl.generate.header import c_header
 from logicpim.rtl.tsv.lanes import groups
 from logicpim.spec.device import Counter, LaneRegister, Region
 from logicpim.spec.errors import ConfigError
-from logicpim.spec.host import BOUNDARY, REGISTERS, Access, address_bits, memory_map
+from logicpim.spec.host import (
+    BOUNDARY,
+    REGISTERS,
+    Access,
+    address_bits,
+    control_bits,
+    counter_offset,
+    memory_map,
+)
 from logicpim.spec.presets import PRESETS
 
 AXI = PRESETS["small"].replace(host="axi")
+STACK = AXI.replace(stack=True, channels=4)
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -34,7 +43,7 @@ def test_windows(config):
 
 def test_documentation_is_up_to_date():
     text = (DOCS / "integration.md").read_text()
-    assert register_tables() in text and map_table(PRESETS["channel"]) in text
+    assert register_tables(PRESETS["paper"]) in text and map_table(PRESETS["channel"]) in text
 
 
 def test_header(tmp_path):
@@ -46,18 +55,43 @@ def test_header(tmp_path):
         "_Static_assert(LOGICPIM_REG_COMPLETION_VALID == 0x80000000u, \"\");\n"
         "_Static_assert(LOGICPIM_REG_DIGEST_VALUE == 0x" + AXI.digest[:8] + ", \"\");\n")
     subprocess.run(["cc", "-Wall", "-Werror", "-c", "a.c"], cwd=tmp_path, check=True)
+    assert "CHANNEL_STRIDE" not in c_header(AXI) and "REG_CHANNELS" not in c_header(AXI)
+    assert "#define LOGICPIM_REG_CHANNEL_STRIDE 0x1000\n" in c_header(STACK)
+    assert "#define LOGICPIM_REG_CHANNELS_VALUE 0xf" in c_header(STACK)
     assert "AXI" not in c_header(PRESETS["small"])
 
 
 LANES = AXI.replace(lane_repair=True)
 
 
-def test_rdl_of_lanes(tmp_path):
+def compiled(config, folder):
+    """The registers that the SystemRDL compiler finds."""
     compiler = pytest.importorskip("systemrdl", reason="pip install systemrdl-compiler")
-    (tmp_path / "a.rdl").write_text(system_rdl(LANES))
+    (folder / "a.rdl").write_text(system_rdl(config))
     rdl = compiler.RDLCompiler()
-    rdl.compile_file(str(tmp_path / "a.rdl"))
-    found = [(n.inst_name, n.absolute_address) for n in rdl.elaborate().top.registers(unroll=True)]
+    rdl.compile_file(str(folder / "a.rdl"))
+    nodes = rdl.elaborate().top.descendants(unroll=True)
+    return [node for node in nodes if isinstance(node, compiler.node.RegNode)]
+
+
+def test_rdl_of_a_stack(tmp_path):
+    """The set of channels, and the counters of each."""
+    for config, words, bits in ((STACK, 1, 15), (STACK.replace(channels=64), 2, 19)):
+        found = {n.get_path(): n for n in compiled(config, tmp_path)}
+        chosen = [n for path, n in found.items() if path.startswith("logicpim.channels")]
+        assert [n.absolute_address for n in chosen] == [0x18, 0x1c][:words]
+        assert sum(f.width for n in chosen for f in n.fields()) == config.channels
+        assert control_bits(config) == bits
+        for channel in range(config.channels):
+            for counter in Counter:
+                node = found[f"logicpim.channel[{channel}].{counter.name.lower()}"]
+                at = counter_offset(counter, channel)
+                assert node.absolute_address == at == 0x1000 * (1 + channel) + 8 * counter
+                assert at < 1 << control_bits(config)
+
+
+def test_rdl_of_lanes(tmp_path):
+    found = [(n.inst_name, n.absolute_address) for n in compiled(LANES, tmp_path)]
     assert ("lane_test", 0x1000 + 8 * LaneRegister.TEST) in found
     assert [at for name, at in found if name == "lane_group"] == [
         0x1000 + 8 * (LaneRegister.GROUPS + i) for i in range(len(groups(LANES)))]
@@ -65,13 +99,8 @@ def test_rdl_of_lanes(tmp_path):
 
 def test_rdl(tmp_path):
     """The SystemRDL compiler finds every register and field of the table, and no others."""
-    compiler = pytest.importorskip("systemrdl", reason="pip install systemrdl-compiler")
-    (tmp_path / "a.rdl").write_text(system_rdl(AXI))
-    rdl = compiler.RDLCompiler()
-    rdl.compile_file(str(tmp_path / "a.rdl"))
-    top = rdl.elaborate().top
     found = {}
-    for register in top.registers(unroll=True):
+    for register in compiled(AXI, tmp_path):
         found.setdefault(register.inst_name, []).append(register)
     assert found.keys() == REGISTERS.keys() | {c.name.lower() for c in Counter}
     for name, register in REGISTERS.items():
@@ -92,7 +121,6 @@ def test_rdl(tmp_path):
 
 @pytest.mark.parametrize("changes, words", [
     ({"host": "ahb"}, 'host must be "native" or "axi"'),
-    ({"host": "axi", "stack": True, "channels": 2}, "a stack has native ports only"),
     ({"stack": True}, "stack needs channels of at least 2"),
     ({"line_fifo": 3}, "line_fifo must be a power of two"),
     ({"axi_data_bits": 48}, "axi_data_bits must be a power of two"),

@@ -14,10 +14,14 @@ from logicpim.spec.presets import PRESETS
 SMALL = PRESETS["small"]
 
 
-@pytest.fixture(scope="module", params=["native", "axi"])
+STACK = {"stack": True, "channels": 2}
+
+
+@pytest.fixture(scope="module", params=[{}, {"host": "axi"}, STACK, {"host": "axi", **STACK}],
+                ids=["channel", "axi_channel", "stack", "axi_stack"])
 def generated(request):
     """(files, body of each module by name)."""
-    files, _ = artefacts(SMALL.replace(host=request.param))
+    files, _ = artefacts(SMALL.replace(**request.param))
     text = "".join(text for name, text in files.items() if name.endswith(".v"))
     return files, dict(re.findall(r"^module (\w+)\(.*?;\n(.*?)^endmodule", text, re.M | re.S))
 
@@ -42,7 +46,8 @@ def test_names(generated):
         declared = re.findall(r"^  (?:wire|reg|input|output) (?:\[\d+:\d+\] )?(\w+(?:, \w+)*)",
                               bodies[title], re.M)
         assert set(module["signals"].values()) <= set(", ".join(declared).split(", "))
-    inner = "" if names["top"] == "channel" else "channel."
+    inner = {"channel": "", "axi_channel": "channel.", "stack": "controller.",
+             "axi_stack": "stack.controller."}[names["top"]]
     module, signal = follow(names, f"{inner}decoder.i__ready")
     assert re.search(rf"^  output {signal};$", bodies[module], re.M)
     with pytest.raises(KeyError):

@@ -7,18 +7,20 @@ from amaranth.sim import Simulator
 from logicpim.rtl.host.ports import DECERR, OKAY, SLVERR
 from logicpim.rtl.host.registers import AxiLiteRegisters
 from logicpim.spec.host import (
-    CONTROL_BITS,
     COUNTERS_BASE,
     IDENTITY,
     INSTRUCTION_WORDS,
     INTERRUPTS,
     REGISTERS,
     Access,
+    control_bits,
+    counter_offset,
 )
 from logicpim.spec.isa import Status
 from logicpim.spec.presets import PRESETS
 
 SMALL = PRESETS["small"]
+STACK = SMALL.replace(stack=True, channels=4)
 OFFSET = {name: register.offset for name, register in REGISTERS.items()}
 BIT = {field.name: field.mask for field in INTERRUPTS}
 
@@ -65,7 +67,8 @@ class Port:
             if not valid:
                 continue
             ctx.set(dut.window.ready, 0)
-            self.asked.append((request.write, request.address))
+            channel = (request.channel,) if dut.config.stack else ()
+            self.asked.append((*channel, request.write, request.address))
             await ctx.tick().repeat(2)
             value = 0 if request.write else (request.address + 7) << 32 | request.address + 3
             ctx.set(dut.answer, {"data": value, "error": request.address > 20})
@@ -74,8 +77,8 @@ class Port:
             ctx.set(dut.answered, 0)
 
 
-def simulate(bench):
-    dut = AxiLiteRegisters(SMALL)
+def simulate(bench, config=SMALL):
+    dut = AxiLiteRegisters(config)
     port = Port(dut)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
@@ -116,7 +119,7 @@ def test_table_is_sound():
     taken = set()
     for register in REGISTERS.values():
         words = {register.offset + 4 * i for i in range(register.count)}
-        assert not words & taken and max(words) < COUNTERS_BASE < 1 << CONTROL_BITS
+        assert not words & taken and max(words) < COUNTERS_BASE < 1 << control_bits(SMALL)
         taken |= words
         bits = 0
         for field in register.fields:
@@ -260,3 +263,46 @@ def test_an_answer_that_waits_is_left_alone():
         assert await port.read(ctx, COUNTERS_BASE + 8) == (OKAY, 1 + 3)
         assert ctx.get(dut.b.valid) and ctx.get(dut.b.payload.resp) == SLVERR
     simulate(bench)
+
+
+@pytest.mark.parametrize("config", [STACK, STACK.replace(channels=64)], ids=["4", "64"])
+def test_set_of_channels(config):
+    """All at reset; what is written is read, and no more bits than there are channels."""
+    first, words = 0x18, -(-config.channels // 32)
+    whole = (1 << min(config.channels, 32)) - 1
+
+    async def bench(ctx, dut, port):
+        for value in (whole, 0, 0x12345679 & whole):
+            for i in range(words):
+                assert await port.read(ctx, first + 4 * i) == (OKAY, whole), i
+                assert await port.write(ctx, first + 4 * i, value, 7) == SLVERR
+                assert await port.write(ctx, first + 4 * i, value | 0xffffffff & ~whole) == OKAY
+                assert await port.read(ctx, first + 4 * i) == (OKAY, value)
+                assert ctx.get(dut.channels) >> 32 * i & whole == value
+                assert await port.write(ctx, first + 4 * i, whole) == OKAY
+        if words == 1:
+            assert (await port.read(ctx, first + 4))[0] == DECERR
+            assert await port.write(ctx, first + 4, 0) == DECERR
+        assert port.asked == []
+
+    simulate(bench, config)
+
+
+def test_windows_of_channels():
+    """Each channel has its window; below and above them there is none."""
+    async def bench(ctx, dut, port):
+        for channel in (3, 0, 2, 1):
+            at = counter_offset(7, channel)
+            assert await port.read(ctx, at) == (OKAY, 7 + 3)
+            assert await port.read(ctx, at + 4) == (OKAY, 7 + 7)
+            assert await port.write(ctx, at, 0) == OKAY
+            assert port.asked[-2:] == [(channel, 0, 7), (channel, 1, 7)]
+            assert (await port.read(ctx, counter_offset(21, channel)))[0] == DECERR
+        seen = len(port.asked)
+        for at in (0x5000, 0x6008, 0x7ff8, 0x800, 0x018 + 4):
+            assert (await port.read(ctx, at))[0] == DECERR, hex(at)
+            assert await port.write(ctx, at, 1) == DECERR, hex(at)
+        assert len(port.asked) == seen
+        assert await port.read(ctx, OFFSET["identity"]) == (OKAY, IDENTITY)
+
+    simulate(bench, STACK)

@@ -53,11 +53,12 @@ def test_axi(tmp_path, changes):
 
 
 @pytest.mark.full
-def test_stack(tmp_path):
+@pytest.mark.parametrize("host, top", [("native", "stack"), ("axi", "axi_stack")])
+def test_stack(tmp_path, host, top):
     """Of four channels: Icarus and Verilator take up every instance by itself."""
-    config = PRESETS["small"].replace(stack=True, channels=4, formats=("fp16", "int8"))
+    config = PRESETS["small"].replace(stack=True, channels=4, formats=("fp16", "int8"), host=host)
     write_folder(tmp_path / "out", artefacts(config)[0])
-    assert not any(accept.accept(tmp_path / "out", "stack").values())
+    assert not any(accept.accept(tmp_path / "out", top).values())
 
 
 @pytest.mark.full
