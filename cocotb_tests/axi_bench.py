@@ -224,3 +224,8 @@ class AxiBench(Bench):
             at = counter_offset(counter, channel)
             values[counter] = await self.peek(at) | await self.peek(at + 4) << 32
         return values
+
+    async def clear_counters(self, channel: int | None = None) -> None:
+        """Set every counter of a channel to zero."""
+        channel = self.channel if channel is None else channel
+        assert await self.poke(counter_offset(Counter.CYCLES, channel), 0) == AxiResp.OKAY

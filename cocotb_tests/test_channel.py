@@ -72,12 +72,17 @@ def test_axi(simulator):
 STACK = ["stack=true", "channels=4", 'host="axi"']
 
 
+@pytest.mark.icarus
+def test_small_stack():
+    run("icarus", "axi_stack", "small", [*BUSY_REFRESH, *STACK, "channels=2"])
+
+
 @pytest.mark.full
 @simulators
-def test_axi_of_a_stack(simulator):
-    """Of a channel of a stack the same as of one alone."""
-    without = ["functions=false"] if simulator == "icarus" else []
-    run(simulator, "axi", "small", [*BUSY_REFRESH, *STACK, *without])
+@pytest.mark.parametrize("bench", ["axi", "axi_stack"])
+def test_stack(simulator, bench):
+    """Of a channel of a stack the same as of one alone; and what only a stack has."""
+    run(simulator, bench, "small", [*BUSY_REFRESH, *STACK])
 
 
 @pytest.mark.full
