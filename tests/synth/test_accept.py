@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Verilator, Icarus and Yosys accept what is generated, and refuse what is wrong with it."""
 
+import json
 import re
+import shutil
 
 import pytest
 
@@ -61,10 +63,53 @@ def test_stack(tmp_path, host, top):
     assert not any(accept.accept(tmp_path / "out", top).values())
 
 
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stack") / "out"
+    config = PRESETS["small"].replace(stack=True, channels=2, host="axi", functions=False)
+    write_folder(folder, artefacts(config)[0])
+    return folder
+
+
+def test_parts(stack):
+    """A stack in parts: what is there once for each channel, and all the rest; every module."""
+    names = accept.blocks(stack, "axi_stack")
+    assert sorted(names) == ["logicpim_axi_bridge", "logicpim_stack_channel"]
+    assert accept.verilator(stack, "axi_stack", parts=True) == []
+    assert accept.blocks(stack, "logicpim_axi_bridge") == []
+
+
+@pytest.mark.parametrize("name", ["axi_stack", "logicpim_axi_bridge", "logicpim_stack_channel",
+                                  "logicpim_processing_unit"])
+def test_faults_in_parts(stack, tmp_path, name):
+    """Wherever the fault is, in the stack itself, in a part or below one."""
+    shutil.copytree(stack, tmp_path / "out")
+    path = tmp_path / "out" / f"{name}.v"
+    path.write_text(re.sub("^endmodule", LATCH, path.read_text(), count=1, flags=re.MULTILINE))
+    found = accept.verilator(tmp_path / "out", "axi_stack", parts=True)
+    assert any("LATCH" in line for line in found)
+
+
+def test_a_port_of_a_part(stack, tmp_path):
+    """A part is held against the stack around it by its ports."""
+    shutil.copytree(stack, tmp_path / "out")
+    path = tmp_path / "out" / "logicpim_stack_channel.v"
+    path.write_text(re.sub(r"^  input \[(\d+):0\] host_req_address",
+                           r"  input [\1-1:0] host_req_address", path.read_text(), count=1,
+                           flags=re.MULTILINE))
+    found = accept.verilator(tmp_path / "out", "axi_stack", parts=True)
+    assert any("host_req_address" in line and "WIDTH" in line for line in found)
+
+
 @pytest.mark.full
-def test_paper_size(tmp_path):
-    write_folder(tmp_path / "out", artefacts(PRESETS["channel"])[0])
-    assert not any(accept.accept(tmp_path / "out").values())
+@pytest.mark.parametrize("preset, host", [("channel", "native"), ("paper", "native"),
+                                          ("paper", "axi")])
+def test_paper_size(tmp_path, preset, host):
+    files, modules = artefacts(PRESETS[preset].replace(host=host))
+    write_folder(tmp_path / "out", files)
+    top = json.loads(files["manifest.json"])["top"]
+    assert len(modules) > 150
+    assert not any(accept.accept(tmp_path / "out", top, parts=True).values())
 
 
 @pytest.mark.full
@@ -98,6 +143,7 @@ LOOP = """\
   assign loop_b = !loop_a & rst;
   always @(posedge clk) if (loop_b) $display("loop");
 endmodule"""
+SHORT = "  wire [3:0] short;\n  assign short = 8'd200;\nendmodule"
 LATCH = "  reg latch;\n  always @* if (clk) latch = rst;\nendmodule"
 TWICE = "  wire twice;\n  assign twice = !rst;\n  assign twice = !clk;\nendmodule"
 MISSING = "  nowhere there (.a(clk));\nendmodule"
@@ -106,7 +152,7 @@ MISSING = "  nowhere there (.a(clk));\nendmodule"
 @pytest.mark.parametrize("tool, new, complaint", [
     ("verilator", LOOP, "UNOPTFLAT"),
     ("verilator", LATCH, "LATCH"),
-    ("verilator", "  wire [3:0] short;\n  assign short = 8'd200;\nendmodule", "WIDTHTRUNC"),
+    ("verilator", SHORT, "WIDTHTRUNC"),
     ("verilator", MISSING, "nowhere"),
     ("icarus", MISSING, "nowhere"),
     ("icarus", "  assign undeclared = clk;\nendmodule", "undeclared"),
