@@ -33,11 +33,13 @@ class FfnJob:
 @dataclass(frozen=True)
 class _Unit:
     """Some tokens of a job, and lines that they need: x and h in the input, gate, up and y in the
-    temp buffer."""
+    temp buffer. ``panel`` columns of gate and up are there at a time: all, or half of what there is
+    room for, so that some are activated while the next are made."""
 
     job: int
     first: int
     m: int
+    panel: int
     x_lines: int
     input_lines: int
     temp_lines: int
@@ -146,34 +148,53 @@ class FfnKernels:
     def _program(self, ffn: Ffn, index: int, unit: _Unit, line: int, temp: int, with_down: bool):
         """(fields of the instructions of a channel or a stack, those of the last product, line of
         results)."""
-        config, m, shape = self.config, unit.m, Shape.of(self.config, ffn, index)
-        inner, tokens = shape.inner, config.tile.tokens
-        h_line = line + unit.x_lines
-        wide = layout.line_count(config, tokens, inner, Format.FP32)
-        groups = -(-m // tokens)
-        up_line = temp + groups * wide
-        y_line = up_line + groups * wide
-        x, h = (shape.x, line), (shape.h, h_line)
-        made = [self._gemm(ffn.gate, index, unit, 0, inner, x, temp)]
-        acts, free = [], up_line
-        for first, n in blocks(config, inner, ffn.up.k, m):
-            made.append(self._gemm(ffn.up, index, unit, first, n, x, free))
-            # The block before is activated while this one streams.
-            made += acts
-            lines = layout.line_count(config, tokens, n, Format.FP32)
-            skip = layout.line_count(config, tokens, first, Format.FP32)
-            acts = [{
-                "opcode": Opcode.ACTIVATE, "function": self.function, "gated": 1,
-                "input_format": Format.FP32, "m": min(tokens, m - g * tokens), "n": n,
-                "source_line": temp + g * wide + skip, "second_line": free + g * lines,
-                "result_line": h_line + g * shape.h.lines + first // config.granule_elements,
-            } for g in range(groups)]
-            free += groups * lines
+        config, shape = self.config, Shape.of(self.config, ffn, index)
+        groups = -(-unit.m // config.tile.tokens)
+        x, h_line = (shape.x, line), line + unit.x_lines
+        wide = groups * layout.granules_for(config, unit.panel, Format.FP32)
+        made, acts = [], []
+        for at in range(0, shape.inner, unit.panel):
+            columns = min(unit.panel, shape.inner - at)
+            # By turns in the one half of the lines and in the other.
+            gate_line = temp + at // unit.panel % 2 * 2 * wide
+            made.append(self._gemm(ffn.gate, index, unit, at, columns, x, gate_line))
+            made, acts, free = made + acts, [], gate_line + wide
+            last = at + columns == shape.inner
+            for first, n in blocks(config, columns, ffn.up.k, unit.m) if last else [(0, columns)]:
+                made.append(self._gemm(ffn.up, index, unit, at + first, n, x, free))
+                # What is before is activated while this one streams.
+                made += acts
+                skip = layout.granules_for(config, first, Format.FP32) if first else 0
+                acts = self._activate(unit.m, n, (gate_line + skip, columns), free,
+                                      (h_line + (at + first) // config.granule_elements,
+                                       shape.h.lines))
+                free += groups * layout.granules_for(config, n, Format.FP32)
         made += acts
         if not with_down:
             return made, [], h_line
         down = ffn.down[index]
-        return made, [self._gemm(down, 0, unit, 0, down.pieces[0].rows, h, y_line)], y_line
+        y_line = temp + unit.temp_lines - groups * self._y_lines(ffn)
+        return made, [self._gemm(down, 0, unit, 0, down.pieces[0].rows, (shape.h, h_line),
+                                 y_line)], y_line
+
+    def _activate(self, m: int, n: int, gate: tuple[int, int], up: int, h: tuple[int, int]):
+        """Fields of the activation of ``n`` columns, an instruction for each group of tokens.
+
+        ``gate``: their line, and the columns that a group has there; ``up``: their line, where they
+        are alone; ``h``: the line of the results, and the lines of a group there.
+        """
+        config, tokens = self.config, self.config.tile.tokens
+        apart, alone = (layout.granules_for(config, width, Format.FP32) for width in (gate[1], n))
+        return [{
+            "opcode": Opcode.ACTIVATE, "function": self.function, "gated": 1,
+            "input_format": Format.FP32, "m": min(tokens, m - first), "n": n,
+            "source_line": gate[0] + g * apart, "second_line": up + g * alone,
+            "result_line": h[0] + g * h[1],
+        } for g, first in enumerate(range(0, m, tokens))]
+
+    def _y_lines(self, ffn: Ffn) -> int:
+        """Lines of a group's results."""
+        return layout.granules_for(self.config, ffn.down[0].pieces[0].rows, Format.FP32)
 
     def _gemm(self, w: Matrix, index: int, unit: _Unit, first: int, n: int,
               source: tuple[Deal, int], result: int):
@@ -199,24 +220,45 @@ class FfnKernels:
             yield chunk
 
     def _units(self, index: int, job: FfnJob) -> Iterator[_Unit]:
-        """A job cut into as many tokens as fit empty buffers."""
+        """A job cut into as many tokens as fit empty buffers.
+
+        Are these fewer than a pass over the weights serves, gate and up are made in panels, and
+        more fit.
+        """
         config, ffn, shape = self.config, job.ffn, Shape.of(self.config, job.ffn)
-        x, h = shape.x.lines, shape.h.lines
-        temp = 2 * layout.granules_for(config, shape.inner, Format.FP32)
-        temp += layout.granules_for(config, ffn.down[0].pieces[0].rows, Format.FP32)
-        most = min(config.input_lines // (x + h), config.temp_lines // temp,
-                   ((1 << FIELDS["m"].width) - 1) // config.tile.tokens)
+        x, h, y = shape.x.lines, shape.h.lines, self._y_lines(ffn)
+        wide = 2 * layout.granules_for(config, shape.inner, Format.FP32)
+        limit = min(config.input_lines // (x + h),
+                    ((1 << FIELDS["m"].width) - 1) // config.tile.tokens)
+        whole = min(limit, config.temp_lines // (wide + y))
+        resident = config.pass_tokens(ffn.gate.format) // config.tile.tokens
+        most = whole - whole % resident if whole > resident else max(
+            (g for g in range(whole + 1, min(limit, resident) + 1) if self._panel(g, y)),
+            default=whole)
         if not most:
             raise CapacityError(
                 f"a network of {ffn.gate.k} and {shape.inner} in a channel needs {x + h} lines of "
-                f"the input and {temp} of the temp buffer, which have {config.input_lines} and "
-                f"{config.temp_lines}: enlarge them (input_buffer_bytes=..., "
-                f"temp_buffer_bytes=...) or take more channels (channels=...)")
-        resident = config.pass_tokens(ffn.gate.format) // config.tile.tokens
-        if most > resident:
-            most -= most % resident
+                f"the input and {self._least(shape.inner) + y} of the temp buffer, which have "
+                f"{config.input_lines} and {config.temp_lines}: enlarge them "
+                f"(input_buffer_bytes=..., temp_buffer_bytes=...) or take more channels "
+                f"(channels=...)")
         step = most * config.tile.tokens
         for first in range(0, len(job.x_bits), step):
             m = min(step, len(job.x_bits) - first)
             groups = -(-m // config.tile.tokens)
-            yield _Unit(index, first, m, groups * x, groups * (x + h), groups * temp)
+            panel = shape.inner if groups <= whole else self._panel(groups, y)
+            temp = wide if groups <= whole else 4 * layout.granules_for(config, panel, Format.FP32)
+            yield _Unit(index, first, m, panel, groups * x, groups * (x + h), groups * (temp + y))
+
+    def _panel(self, groups: int, y: int) -> int:
+        """Columns of gate and of up for which there is room twice beside ``y`` lines a group."""
+        config = self.config
+        lines = (config.temp_lines - groups * y) // (4 * groups)
+        columns = max(0, lines) * (config.granule_bytes // 4)
+        return columns - columns % config.granule_elements
+
+    def _least(self, inner: int) -> int:
+        """Lines of a group that gate and up need at least."""
+        every, two = (layout.granules_for(self.config, columns, Format.FP32)
+                      for columns in (inner, self.config.granule_elements))
+        return min(2 * every, 4 * two)

@@ -115,6 +115,19 @@ def test_buffers_change_no_bit(seed):
         run(SMALL.replace(input_buffer_bytes=128), weights, xs)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("m", [3, 4, 7])
+def test_panels_change_no_bit(channels, m, seed):
+    """Of tokens for whose gate and up there is no room at once; channels of unequal rows."""
+    rng = np.random.default_rng(seed)
+    weights, x = matrices(rng, 16, 90), patterns(rng, m, 16)
+    base = SMALL.replace(channels=channels, temp_buffer_bytes=1 << 14)
+    wide, one, _ = run(base, weights, [x])
+    tight, other, _ = run(base.replace(temp_buffer_bytes=2048 // channels), weights, [x])
+    assert np.array_equal(wide[0], tight[0])
+    assert one.programs == 1 and other.programs == -(-m // 4)
+
+
 @pytest.mark.parametrize("m", [1, 8, 32])
 @pytest.mark.parametrize("k", [16, 500, 4096])
 @pytest.mark.parametrize("inner", [1, 15, 16, 17, 448, 1000])

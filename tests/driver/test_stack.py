@@ -179,6 +179,33 @@ def test_network_in_turns(seed):
     assert all(np.array_equal(a, b) for a, b in zip(wide, narrow, strict=True))
 
 
+@pytest.mark.parametrize("m", [3, 4])
+@pytest.mark.parametrize("temp", [1 << 10, 1 << 11])
+def test_network_in_panels(m, temp, seed):
+    """As many tokens as a pass serves in one program, gate and up a panel at a time."""
+    rng, inner = np.random.default_rng(seed), 300
+    weights = [patterns(rng, inner, 16), patterns(rng, inner, 16), patterns(rng, 16, inner)]
+    x = patterns(rng, m, 16)
+    (y,), (h,), _, one = network(stack_of(4, **WIDE), weights, [x])
+    found, inside, _, programs = network(stack_of(4, temp_buffer_bytes=temp), weights, [x])
+    assert len(one) == len(programs) == 1
+    assert len(programs[0]) > len(one[0])
+    assert np.array_equal(found[0], y) and np.array_equal(inside[0], h)
+
+
+def test_an_expert_of_mixtral_in_panels():
+    """24 tokens in one program on the paper's stack; its lines stay within the buffers."""
+    config = PRESETS["paper"]
+    ffn = place(Memory(config), 4096, 14336, 0, 4)
+    kernels = FfnKernels(Kernels(ReferenceDevice(config)))
+    for m, parts in ((8, [8]), (24, [24]), (32, [24, 8])):
+        units = list(kernels._units(0, FfnJob(np.zeros((m, 4096), np.uint16), ffn)))
+        assert [unit.m for unit in units] == parts
+        for unit in units:
+            assert unit.input_lines <= config.input_lines
+            assert unit.temp_lines <= config.temp_lines
+
+
 @pytest.mark.parametrize("functions", [True, False])
 def test_experts(make_model, functions, seed):
     """A layer's experts: the same bits on one channel, on four, and on a stack of four or 32."""

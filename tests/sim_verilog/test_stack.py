@@ -238,10 +238,24 @@ def test_driver(seed):
             narrow = memory.place(90, hidden, 0, fmt=Format.INT8)
             narrow = load_quantised(device, narrow, values, 16)
             (y,), = kernels.run([Job(xs[2], (narrow,))])
-            results.append([*ys, y])
+            results.append([*ys, y, *in_panels(device, seed)])
     for found, expected in zip(*results, strict=True):
         assert np.array_equal(found, expected)
     assert stats.cycles == stats.active + sum(stats.stalls.values()) > 0
+
+
+def in_panels(device, seed):
+    """A network of which gate and up fit the slices a part at a time."""
+    rng, (hidden, inner) = np.random.default_rng(seed), (16, 520)
+    weights = [rng.standard_normal(shape).astype(np.float16).view(np.uint16)
+               for shape in ((inner, hidden), (inner, hidden), (hidden, inner))]
+    ffn = place(Memory(device.config), hidden, inner, 0, bundles=2)
+    load_ffn(device, ffn, *weights)
+    x = rng.standard_normal((4, hidden)).astype(np.float16).view(np.uint16)
+    stats = Stats()
+    ys = FfnKernels(Kernels(device), Function.SILU).run([FfnJob(x, ffn)], stats)
+    assert stats.programs == 1
+    return ys
 
 
 def product(config, matrices, x):
