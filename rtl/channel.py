@@ -16,6 +16,7 @@ from logicpim.rtl.control.host import RESPONSES, HostPort, host_address_bits, ho
 from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
 from logicpim.rtl.control.read_errors import ReadErrors
+from logicpim.rtl.generate.share import shared
 from logicpim.rtl.pim.buffer import LineBuffer
 from logicpim.rtl.pim.functions import FunctionModules
 from logicpim.rtl.pim.gemm import GemmModule
@@ -78,7 +79,7 @@ class ChannelBase(wiring.Component):
         config = self.config
         m.submodules.dram_controller = dram = DramController(config)
         m.submodules.tsv = tsv = TsvInterface(config)
-        m.submodules.gemm = gemm = GemmModule(config)
+        m.submodules.gemm = gemm = shared(GemmModule(config), "gemm")
         m.submodules.loader = loader = Loader(config)
         m.submodules.storer = storer = Storer(config)
         operations = self._operations(m)

@@ -43,12 +43,12 @@ class LaneReducer(wiring.Component):
     Members
     -------
     lanes : In, four times binary32
-    before : In, binary32: what to add the sum to. If ``split``, every sum, ``add_latency`` clocks
+    addend : In, binary32: what to add the sum to. If ``split``, every sum, ``add_latency`` clocks
         after the lanes; else if ``second``, ``again_latency`` after them, with the adder of lanes,
         so that no lanes may come in the clock ``again_latency - last_latency`` behind these
     second : In, if ``split`` with the lanes' sum, ``pair_latency`` later: add the element before
     scale : In, binary32, ``scale_latency`` clocks after the lanes
-    total : Out, binary32, :attr:`Adder.latency` after ``before``: the sum of both; logic
+    total : Out, binary32, :attr:`Adder.latency` after ``addend``: the sum of both; logic
     output_format : In, in the clock before ``o``
     o : Out, ``latency`` clocks after the lanes: 16 bits in the lower half and, for FP32, all of it
 
@@ -73,7 +73,7 @@ class LaneReducer(wiring.Component):
         self.split = split
         self.brain = brain
         super().__init__({"lanes": In(32).array(4), "second": In(1), "scale": In(32),
-                          "before": In(32), "total": Out(32),
+                          "addend": In(32), "total": Out(32),
                           "output_format": In(Format), "o": Out(32)})
 
     def elaborate(self, platform):
@@ -90,7 +90,7 @@ class LaneReducer(wiring.Component):
                  add("sum_23", self.lanes[2], self.lanes[3])]
         if not self.split:
             again = Signal(32)
-            pairs = [Mux(self.second, a, b) for a, b in zip((again, self.before), pairs,
+            pairs = [Mux(self.second, a, b) for a, b in zip((again, self.addend), pairs,
                                                             strict=True)]
         total = add("sum", *pairs)
         if not self.split:
@@ -101,7 +101,7 @@ class LaneReducer(wiring.Component):
             total = add("sum_all", total, Mux(self.second, before, MINUS_ZERO))
             m.submodules.scaler = scaler = shared(Scaler(), "fp32_scaler")
             m.d.comb += [scaler.a.eq(total), scaler.b.eq(self.scale)]
-            total = add("sum_scaled", scaler.o, self.before)
+            total = add("sum_scaled", scaler.o, self.addend)
             m.d.comb += self.total.eq(m.submodules.sum_scaled.o)
         m.submodules.to_half = to_half = ToHalf()
         result, rounding = Signal(32, reset_less=True), total
@@ -297,7 +297,7 @@ class Drain(wiring.Component):
             m.d.comb += [
                 reducer.second.eq(second),
                 reducer.scale.eq(scales.word_select(r, 32)),
-                reducer.before.eq(sums.word_select(r, 32)),
+                reducer.addend.eq(sums.word_select(r, 32)),
                 totals.word_select(r, 32).eq(reducer.total),
                 reducer.output_format.eq(output_format),
                 *(reducer.lanes[lane].eq(self.lanes[lane].word_select(r, 32))
