@@ -94,7 +94,8 @@ class Library:
     """
 
     def __init__(self, paths):
-        self.files = [read(path) for path in paths]
+        # In one order, for one result; and some orders crash ABC as Yosys for WebAssembly has it.
+        self.files = sorted((read(path) for path in paths), key=lambda file: file.name)
         self.areas = {name: area for file in self.files for name, area in file.areas.items()}
         self.states = {name for file in self.files for name in file.states}
         self.clock_gates = {name: pins for file in self.files

@@ -48,7 +48,7 @@ module {name}(input {clock}, {enable}, {test}, output {out});
 endmodule
 """
 _MODULE = re.compile(r"^module (\w+)\b.*?^endmodule\n", re.MULTILINE | re.DOTALL)
-_INSTANCE = re.compile(r"^  (\w+) (?:#\(|\S+ +\(|\S+\()", re.MULTILINE)
+INSTANCE = re.compile(r"^  (\w+) (?:#\(|\S+ +\(|\S+\()", re.MULTILINE)
 
 
 def standard_cells(config: Config, library: Library, note=lambda text: None) -> dict[str, str]:
@@ -71,11 +71,11 @@ def standard_cells(config: Config, library: Library, note=lambda text: None) -> 
         note(f"synthesising {unit.name} ({number} of {len(parts)})")
         folder = kept(unit, library, SIZED_FOR * 1e12 / config.clock_hz)
         files[f"{unit.name}.v"] = (folder / "netlist.v").read_text()
-    used = {kind for text in files.values() for kind in _INSTANCE.findall(text)}
-    return files | {"cells.v": _models(library, used & library.areas.keys())}
+    used = {kind for text in files.values() for kind in INSTANCE.findall(text)}
+    return files | {"cells.v": models(library, used & library.areas.keys())}
 
 
-def _models(library: Library, used: set[str]) -> str:
+def models(library: Library, used: set[str]) -> str:
     """Verilog of cells; :class:`ToolError` where the files do not say what one does."""
     with _work() as folder:
         library.write(folder)
@@ -124,7 +124,8 @@ def ecp5(config: Config, note=lambda text: None) -> dict[str, str]:
             "ecp5_cells.v": ecp5_models.text()}
 
 
-def simulator(config: Config, files: dict[str, str], name: str, note=None) -> Path:
+def simulator(config: Config, files: dict[str, str], name: str, note=None,
+              activity: bool = False) -> Path:
     """The library that simulates a netlist, for :class:`~logicpim.sim.verilog.VerilatorDevice`.
 
     Parameters
@@ -135,6 +136,8 @@ def simulator(config: Config, files: dict[str, str], name: str, note=None) -> Pa
     name : str
         What people are told that is built.
     note : callable, optional
+    activity : bool
+        It can count how often nets change.
     """
     texts, _ = artefacts(config.replace(name="model"))
     texts = {"logicpim.h": texts["logicpim.h"], WAIVER: texts[WAIVER], **files,
@@ -143,7 +146,7 @@ def simulator(config: Config, files: dict[str, str], name: str, note=None) -> Pa
         for file, text in texts.items():
             (folder / file).write_text(text)
         # Gates by the hundred thousand: a compiler that tries harder takes many times as long.
-        return built(config, folder, name, note, fast=("-O1",))
+        return built(config, folder, name, note, fast=("-O1",), activity=activity)
 
 
 @contextlib.contextmanager

@@ -42,8 +42,7 @@ def measure(choice: Choice, library: Library) -> dict[str, dict[str, float]]:
     choice : Choice
     library : Library
     """
-    if not shutil.which("sta"):
-        raise ToolError("OpenSTA (sta) is missing: apt-get install opensta")
+    require()
     period = 1e12 / choice.config.clock_hz
     found = {}
     for unit in units(choice.make, choice.name, choice.whole):
@@ -54,15 +53,41 @@ def measure(choice: Choice, library: Library) -> dict[str, dict[str, float]]:
 
 
 def _stages(netlist: Path, top: str, library: Library, period: float) -> dict[str, float]:
+    report = run(_SCRIPT, netlist.read_text(), library, top=top, period=period, most=_ENDS)
+    return stages(report, period)
+
+
+def require() -> None:
+    """:class:`ToolError` if OpenSTA is missing."""
+    if not shutil.which("sta"):
+        raise ToolError("OpenSTA (sta) is missing: apt-get install opensta")
+
+
+def run(script: str, netlist: str, library: Library, **values) -> str:
+    """What OpenSTA prints for a script, in which ``read`` stands for reading the liberty files.
+
+    Parameters
+    ----------
+    script : str
+        Its fields are filled with ``values``.
+    netlist : str
+        The file ``netlist.v`` beside it.
+    library : Library
+
+    Raises
+    ------
+    ToolError
+        If OpenSTA is missing or reports an error.
+    """
+    require()
     work = Path(tempfile.mkdtemp(dir=cache_folder() / "area"))
     try:
         library.write(work)
         names = sorted({*library.with_gates, *library.with_states})
         # This reader knows no signed wires.
-        (work / "netlist.v").write_text(netlist.read_text().replace("wire signed", "wire"))
-        (work / "script.tcl").write_text(_SCRIPT.format(
-            read="\n".join(f"read_liberty {name}" for name in names), top=top, period=period,
-            most=_ENDS))
+        (work / "netlist.v").write_text(netlist.replace("wire signed", "wire"))
+        (work / "script.tcl").write_text(script.format(
+            read="\n".join(f"read_liberty {name}" for name in names), **values))
         done = subprocess.run(["sta", "-no_splash", "-exit", "script.tcl"], cwd=work, text=True,
                               capture_output=True, check=False)
     finally:
@@ -70,8 +95,8 @@ def _stages(netlist: Path, top: str, library: Library, period: float) -> dict[st
     errors = [line for line in (done.stdout + done.stderr).splitlines()
               if line.startswith("Error")]
     if errors or done.returncode:
-        raise ToolError(f"sta failed on {top}: {(errors or [f'status {done.returncode}'])[0]}")
-    return stages(done.stdout, period)
+        raise ToolError(f"sta failed: {(errors or [f'status {done.returncode}'])[0]}")
+    return done.stdout
 
 
 def stages(report: str, period: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ from ..spec.errors import LogicPimError
 from .io import Parser, listing
 
 COMMANDS = ("generate", "run", "inspect", "bench", "calibrate", "check-trace", "area", "timing",
-            "netlist", "lint", "build")
+            "energy", "netlist", "lint", "build")
 
 EPILOG = """\
 examples

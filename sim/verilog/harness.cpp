@@ -6,6 +6,9 @@
 
 #include "channel.h"
 #include "verilated.h"
+#ifdef ACTIVITY
+#include "verilated_saif_c.h"
+#endif
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ports are copied as bytes");
 
@@ -46,6 +49,9 @@ public:
     Simulation(uint8_t* const* storage, uint64_t seed) : chance_(seed) {
         context_ = std::make_unique<VerilatedContext>();
         enter();
+#ifdef ACTIVITY
+        context_->traceEverOn(true);
+#endif
         model_ = std::make_unique<Model>(context_.get(), "top");
         for (unsigned i = 0; i < COUNTED; i++)
             channels.push_back(std::make_unique<Channel>(*model_, i, storage[i], seed + i));
@@ -88,6 +94,21 @@ public:
         for (uint64_t i = 0; i < clocks; i++) step(nothing, live);
     }
 
+#ifdef ACTIVITY
+    // What changes while instructions are under way, from the first call until one without a path.
+    void record(const char* path) {
+        enter();
+        if (path) {
+            activity_ = std::make_unique<VerilatedSaifC>();
+            model_->trace(activity_.get(), 99);
+            activity_->open(path);
+        } else if (activity_) {
+            activity_->close();
+            activity_.reset();
+        }
+    }
+#endif
+
     std::vector<std::unique_ptr<Channel>> channels;
     uint64_t clock = 0, idle_since = 0;
 
@@ -126,13 +147,21 @@ private:
             channels[i]->offer(job.traffic[i], clock, job.pauses);
         m.clk = 0;
         m.eval();
+        record(job);
         if (live) {
             accept(job);
             for (unsigned i = 0; i < COUNTED; i++) channels[i]->accept(job.traffic[i], clock);
         }
         m.clk = 1;
         m.eval();
+        record(job);
         clock++;
+    }
+
+    void record([[maybe_unused]] const Job& job) {
+#ifdef ACTIVITY
+        if (activity_ && job.instructions) activity_->dump(recorded_++);
+#endif
     }
 
     void accept(Job& job) {
@@ -152,6 +181,10 @@ private:
     std::unique_ptr<Model> model_;
     Chance chance_;
     bool offering_ = false;
+#ifdef ACTIVITY
+    std::unique_ptr<VerilatedSaifC> activity_;
+    uint64_t recorded_ = 0;
+#endif
 };
 
 }  // namespace
@@ -195,6 +228,9 @@ API uint64_t logicpim_disturb(Simulation* s, uint32_t channel, uint32_t bits) {
 API void logicpim_stick(Simulation* s, uint32_t channel, uint32_t link, uint32_t lane, int state) {
     s->channels[channel]->stick(link, lane, state);
 }
+#ifdef ACTIVITY
+API void logicpim_record(Simulation* s, const char* path) { s->record(path); }
+#endif
 API void logicpim_clear_trace(Simulation* s, uint32_t channel, int keep_on) {
     s->channels[channel]->dram.trace.clear();
     s->channels[channel]->dram.tracing = keep_on;

@@ -26,7 +26,7 @@ def quick(monkeypatch):
     """A build that only says that it was made."""
     made = []
 
-    def fake(config, verilog, folder, harness, fast):
+    def fake(config, verilog, folder, harness, fast, activity):
         made.append(folder)
         folder.mkdir()
         (folder / build.LIBRARY).write_text("")
