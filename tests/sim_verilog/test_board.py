@@ -173,7 +173,7 @@ def test_expert_on_the_board_of_the_preset(capsys):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("m, n, k", [(1, 50, 120), (5, 9, 33)])
+@pytest.mark.parametrize("m, n, k", [(1, 30, 120), (5, 9, 33)])
 def test_the_controller_keeps_the_rows_of_block_ram(m, n, k):
     """The channel beside the functional DRAM, every command judged by the rows of the board's."""
     rng, memory = np.random.default_rng(m), Memory(CONFIG)

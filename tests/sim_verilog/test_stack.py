@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A stack on the generated Verilog: random programs on sets of channels, the reference's bits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -280,6 +282,8 @@ def test_the_bits_of_one_channel(base, channels, sizes, seed):
               for shape in ((m, k), (n, k), (n - 13, k)))
     expected = [gemm(x, w, base.tile.depth, Format.FP32) for w in ws]
     alone = PRESETS["channel" if base is PRESETS["paper"] else "small"]
+    if base is STACK and channels > 4:      # one channel has to hold what so many do
+        alone = alone.replace(dram=replace(alone.dram, rows=4 * alone.dram.rows))
     stack = base.replace(channels=channels)
     for config, tokens in ((alone, slice(0, m)), (stack, slice(0, m)), (stack, slice(1, 2))):
         for y, each in zip(product(config, ws, x[tokens]), expected, strict=True):
