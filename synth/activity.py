@@ -95,41 +95,33 @@ def sample(config: Config, library: Library, each: int, note=lambda text: None) 
     return Sampled(texts, netlists, instances, counts)
 
 
-def read(saif: str) -> dict[str, dict[str, tuple[int, int, int]]]:
-    """By instance's name and net: time at 0, time at 1, changes; of a SAIF file as Verilator's.
-
-    Instances of one name are added up.
-    """
-    found, path, depth = {}, [], 0
+def read(saif: str) -> dict[str, list[dict[str, tuple[int, int, int]]]]:
+    """Of a SAIF file as Verilator's: by name, of each instance that has it, its nets' time at 0,
+    time at 1, changes."""
+    found, path, depth = {}, [], 0      # path: (nets of the instance, depth of its bracket)
     for node in _NODE.finditer(saif):
         if node[2]:
-            low, high, changes = (int(node[i]) for i in (3, 4, 5))
-            nets = found.setdefault(path[-1][0], {})
-            net = node[2].replace("\\", "")
-            before = nets.get(net, (0, 0, 0))
-            nets[net] = before[0] + low, before[1] + high, before[2] + changes
+            path[-1][0][node[2].replace("\\", "")] = tuple(int(node[i]) for i in (3, 4, 5))
         elif node[0] == ")":
             depth -= 1
             if path and path[-1][1] == depth:
                 path.pop()
         else:
             if node[1]:
-                path.append((node[1].replace("\\", ""), depth))
+                path.append(({}, depth))
+                found.setdefault(node[1].replace("\\", ""), []).append(path[-1][0])
             depth += 1
     return found
 
 
-def clocks(found, names) -> int:
-    """How many clocks were recorded."""
-    low, high, _ = found[names[0]]["clk"]
+def clocks(instances) -> int:
+    """How many clocks were recorded, of instances as :func:`read` gives them."""
+    low, high, _ = next(iter(instances[0].values()))
     return (low + high) // 2    # the harness records each half of a clock
 
 
-def mean(found, names) -> dict[str, tuple[float, float]]:
-    """By net: changes in a clock, and the part of the time it is 1; over the instances named."""
-    nets = {}
-    for name in names:
-        for net, seen in found.get(name, {}).items():
-            nets[net] = tuple(map(sum, zip(nets.get(net, (0, 0, 0)), seen, strict=True)))
-    return {net: (2 * changes / (low + high), high / (low + high))
-            for net, (low, high, changes) in nets.items() if low + high}
+def mean(instances) -> dict[str, tuple[float, float]]:
+    """By net: changes in a clock, and the part of the time it is 1; over all instances."""
+    time = 2 * clocks(instances) * len(instances)
+    return {net: (2 * sum(nets[net][2] for nets in instances) / time,
+                  sum(nets[net][1] for nets in instances) / time) for net in instances[0]}

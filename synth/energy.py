@@ -57,14 +57,14 @@ def measure(config: Config, library: Library, sizes: tuple[int, int, int], *, ea
     result = {"matches_reference": matches, "modules": {}}
     for kind, text in sample.netlists.items():
         note(f"power of {kind}")
-        names = sample.instances[kind]
-        watts = power.measure(text, activity.mean(found, names), library, period)
-        clocks = activity.clocks(found, names)
+        gates = [nets for name in sample.instances[kind] for nets in found[name]]
+        watts = power.measure(text, activity.mean(gates), library, period)
+        clocks = activity.clocks(gates)
         # Watts by picoseconds are picojoules.
         all_of_it = sample.counts[kind] * clocks * period
         result["clocks"] = clocks
         result["modules"][kind] = {
-            "count": sample.counts[kind], "sampled": len(names),
+            "count": sample.counts[kind], "sampled": len(gates),
             **{f"{part}_pj": getattr(watts, part) * all_of_it
                for part in ("internal", "switching", "leakage")}}
     return result

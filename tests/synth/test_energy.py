@@ -82,13 +82,14 @@ class Cells:
     areas = {"INV": 1.0, "DFF": 4.0}
 
 
-def test_changes_of_equal_instances_are_added_up():
+def test_changes_of_equal_instances_are_averaged():
+    """Instances of one name, in others of one kind, count each by itself."""
     found = activity.read(SAIF)
-    assert found["top"] == {"clk": (4, 4, 8)}
-    assert found["sum"] == {"x.y[0]": (12, 4, 4)}
-    assert activity.clocks(found, ["one", "two"]) == 4
-    assert activity.mean(found, ["one", "two"]) == {"clk": (2.0, 0.5), "a[1]": (0.75, 0.5)}
-    assert activity.mean(found, ["sum"]) == {"x.y[0]": (0.5, 0.25)}
+    assert found["top"] == [{"clk": (4, 4, 8)}]
+    assert found["sum"] == [{"x.y[0]": (8, 0, 0)}, {"x.y[0]": (4, 4, 4)}]
+    assert activity.clocks(found["sum"]) == activity.clocks(found["one"] + found["two"]) == 4
+    assert activity.mean(found["one"] + found["two"]) == {"clk": (2.0, 0.5), "a[1]": (0.75, 0.5)}
+    assert activity.mean(found["sum"]) == {"x.y[0]": (0.5, 0.25)}
 
 
 def test_a_netlist_is_made_flat():
