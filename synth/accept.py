@@ -15,12 +15,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from logicpim.rtl.generate.artefacts import FILE_LIST, MANIFEST, WAIVER
-from logicpim.sim.verilog.build import verilator_environment
+from logicpim.sim.verilog.build import once_a_channel, verilator_environment
 from logicpim.spec.errors import LogicPimError
 
 STACKS = ("stack", "axi_stack")
@@ -48,9 +47,8 @@ def blocks(folder: Path, top: str) -> list[str]:
     """The modules that a stack has once for each channel; none if ``top`` is no stack."""
     if top not in STACKS:
         return []
-    instances = re.findall(r"^  (\w+) \w+ \($", (folder / f"{top}.v").read_text(), re.MULTILINE)
-    return [name for name, count in Counter(instances).items()
-            if count == manifest(folder)["channels"] and (folder / f"{name}.v").exists()]
+    names = once_a_channel((folder / f"{top}.v").read_text(), manifest(folder)["channels"])
+    return [name for name in names if (folder / f"{name}.v").exists()]
 
 
 def hollow(folder: Path, module: str) -> str:

@@ -229,15 +229,19 @@ def _build(config: Config, verilog: Path, folder: Path, harness, fast, activity)
         os.rename(new, folder)
 
 
+def once_a_channel(verilog: str, channels: int) -> list[str]:
+    """The modules of which a stack's top has an instance for each channel."""
+    found = Counter(re.findall(r"^  (\w+) \w+ \($", verilog, re.MULTILINE))
+    return [name for name, count in found.items() if count == channels]
+
+
 def _verilations(config: Config, work: Path) -> list[list[str]]:
     """Arguments of each call of Verilator: the core of a stack's channels, then the top."""
     top = ["--top-module", TOP[config.stack], "--prefix", "Vtop", "--Mdir", "model"]
     if not config.stack:
         return [[*top, "-f", FILE_LIST]]
     sources = (work / FILE_LIST).read_text().split()
-    text = (work / f"{TOP[True]}.v").read_text()
-    found = Counter(re.findall(r"^  (\w+) \w+ \($", text, re.MULTILINE))
-    equal = [name for name, count in found.items() if count == config.channels]
+    equal = once_a_channel((work / f"{TOP[True]}.v").read_text(), config.channels)
     core = max(equal, key=lambda name: (work / f"{name}.v").stat().st_size)
     others = [name for name in sources if name != f"{core}.v"]
     return [["--lib-create", core, "--top-module", core, "--prefix", "Vcore", "--Mdir", "core",
