@@ -2,13 +2,12 @@
 """What is on a bench as a :class:`Device`: the driver's own programs reach it by AXI alone."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import zip_longest
 
 import numpy as np
 from cocotb.task import resume
 from cocotb.triggers import gather
 
-from logicpim.spec.device import Device, Region, descriptors
+from logicpim.spec.device import Device, Region, descriptors, in_turn
 from logicpim.spec.isa import Buffer, Completion, Instruction
 
 from .axi_bench import AxiBench
@@ -58,14 +57,7 @@ class AxiDevice(Device):
     def execute(self, programs: Mapping[int, Sequence[Instruction | int]]
                 ) -> dict[int, list[Completion]]:
         words = {channel: descriptors(program) for channel, program in programs.items()}
-        order = [channel for turn in zip_longest(*([c] * len(w) for c, w in words.items()))
-                 for channel in turn if channel is not None]
-        left = {channel: iter(program) for channel, program in words.items()}
-        done = self._issue([(next(left[channel]), {channel}) for channel in order])
-        found = {channel: [] for channel in words}
-        for channel, completion in zip(order, done, strict=True):
-            found[channel].append(completion)
-        return found
+        return in_turn(words, self._issue)
 
     def execute_stack(self, program: Sequence[tuple[Instruction | int, Collection[int]]]
                       ) -> list[Completion]:

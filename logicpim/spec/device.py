@@ -4,6 +4,7 @@
 import abc
 import enum
 from collections.abc import Collection, Mapping, Sequence
+from itertools import zip_longest
 
 import numpy as np
 
@@ -105,6 +106,22 @@ def descriptors(program: Sequence[Instruction | int]) -> list[int]:
     if any(not 0 <= word < 1 << INSTRUCTION_BITS for word in words):
         raise LogicPimError(f"a raw instruction is not a number of {INSTRUCTION_BITS} bits")
     return words
+
+
+def in_turn(programs: Mapping[int, Sequence[int]], execute) -> dict[int, list[Completion]]:
+    """Run a stack's programs by channel, an instruction of each in turn.
+
+    Parameters
+    ----------
+    programs : dict of int to sequence of int
+    execute : callable
+        As :meth:`Device.execute_stack`.
+    """
+    turns = zip_longest(*([(word, {c}) for word in words] for c, words in programs.items()))
+    program = [each for turn in turns for each in turn if each is not None]
+    done = execute(program)
+    return {c: [completion for completion, (_, on) in zip(done, program, strict=True)
+                if on == {c}] for c in programs}
 
 
 class Device(abc.ABC):

@@ -2,14 +2,13 @@
 """The generated Verilog as a device: a Verilated stack, or a model a channel in threads."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 from logicpim.rtl.tsv.lanes import groups, lane_count, links
 from logicpim.spec.config import Config
-from logicpim.spec.device import Counter, Device, LaneRegister, Region, descriptors
+from logicpim.spec.device import Counter, Device, LaneRegister, Region, descriptors, in_turn
 from logicpim.spec.errors import CapacityError, LogicPimError
 from logicpim.spec.isa import FIELDS, Buffer, Completion, Instruction, Status
 
@@ -117,7 +116,7 @@ class VerilatorDevice(Device):
             self._models.at(channel)
             words[channel] = descriptors(program)
         if self.config.stack:
-            return self._interleaved(words, traffic)
+            return in_turn(words, lambda program: self.execute_stack(program, traffic))
         jobs = {c: self._job(program, {0: traffic[c]} if c in traffic else {})
                 for c, program in words.items()}
         self._models.run_all(jobs)
@@ -134,14 +133,6 @@ class VerilatorDevice(Device):
         job = self._job(words, traffic or {}, [sum(1 << c for c in each) for each in sets])
         self._models.run(0, job)
         return self._completions(sets, words, job)
-
-    def _interleaved(self, programs, traffic) -> dict[int, list[Completion]]:
-        """One instruction of each channel's program in turn."""
-        turns = zip_longest(*([(word, {c}) for word in words] for c, words in programs.items()))
-        program = [each for turn in turns for each in turn if each is not None]
-        done = self.execute_stack(program, traffic)
-        return {c: [completion for completion, (_, on) in zip(done, program, strict=True)
-                    if on == {c}] for c in programs}
 
     def counters(self, channel: int) -> dict[str, int]:
         return self.all_counters([channel])[channel]
