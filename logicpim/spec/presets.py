@@ -11,7 +11,7 @@ from .errors import ConfigError
 
 # 64 multipliers on an LFE5U-85F, whose LUTs they fill: the function modules would take 9,844 more.
 # Two rows, as each has three adders of 32 bits behind it.
-_ECP5_85 = Config(
+_BOARD = Config(
     tile=Tile(tokens=4, rows=2, depth=8), functions=False,
     dram=Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=32, columns=32,
                       bundle_banks=2),
@@ -28,8 +28,9 @@ PRESETS = {
                                  bundle_banks=4),
                input_buffer_bytes=4096, temp_buffer_bytes=4096, word_fifo=8, queue_depth=4,
                host_burst=4),
-        _ECP5_85.replace(name="ulx3s-85f"),
-        _ECP5_85.replace(name="ecpix5-85f"),
+        _BOARD.replace(name="ulx3s-85f"),
+        _BOARD.replace(name="ecpix5-85f"),
+        _BOARD.replace(name="tang-mega-138k"),
     )
 }
 """``channel``: one channel of the paper's point, with the buffers of a stack; ``paper``: 32 of

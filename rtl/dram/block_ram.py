@@ -20,6 +20,8 @@ LATENCY = 3
 class BankMemory(wiring.Component):
     """The granules of one bank: one read and one write port, bytes enabled one by one.
 
+    What is read in the clock that writes it is not used: a controller keeps them apart.
+
     Parameters
     ----------
     words, bits : int
@@ -40,10 +42,7 @@ class BankMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # A controller never reads what it writes in the same clock: without the attribute Yosys
-        # would build registers around the block RAM for that case.
-        m.submodules.memory = memory = Memory(shape=self.bits, depth=self.words, init=[],
-                                              attrs={"no_rw_check": 1})
+        m.submodules.memory = memory = Memory(shape=self.bits, depth=self.words, init=[])
         read, write = memory.read_port(), memory.write_port(granularity=8)
         m.d.comb += [
             read.en.eq(1), read.addr.eq(self.read_address), self.read_data.eq(read.data),

@@ -5,7 +5,7 @@ import importlib
 
 from logicpim.spec.errors import ConfigError
 
-NAMES = ("ulx3s-85f", "ecpix5-85f")
+NAMES = ("ulx3s-85f", "ecpix5-85f", "tang-mega-138k")
 
 
 def board(name: str):

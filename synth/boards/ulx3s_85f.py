@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Radiona ULX3S with an LFE5U-85F: 64 multipliers, 256 KiB of DRAM in block RAM."""
+"""Radiona ULX3S with an LFE5U-85F: 64 multipliers, 128 KiB of DRAM in block RAM."""
 
 from .base import Board
 from .ecp5_pll import ecp5_pll

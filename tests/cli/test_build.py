@@ -35,10 +35,11 @@ class Tools:
             used = {"used": 7, "available": 9}
             (folder / "report.json").write_text(json.dumps({
                 "fmax": {"$glbnet$clk": {"achieved": self.mhz, "constraint": 50.0}},
-                "utilization": {name: used for name in (
-                    "TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")}}))
+                "utilization": {cell: used for family in flow.FAMILIES.values()
+                                for cells in family.resources.values() for cell in cells}}))
         else:
-            (folder / "top.bit").write_bytes(b"bits")
+            for family in flow.FAMILIES.values():
+                (folder / f"top.{family.bitstream}").write_bytes(b"bits")
 
 
 @pytest.fixture
@@ -71,6 +72,27 @@ def test_bitstream_and_report(logicpim, fake, tmp_path):
     assert f"{PRESETS['ulx3s-85f'].digest}" == result["digest"] and result["baud"] == BAUD
 
 
+def test_another_family(logicpim, fake, tmp_path):
+    made = fake(61.23)
+    result = logicpim("build", "tang-mega-138k", "-o", "out", "--json").json
+    assert made.calls == ["yosys", "nextpnr-himbaechel-gowin", "gowin_pack"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"tang-mega-138k.fs", "report.json"}
+    assert KEYS <= set(result) and "apycula" in result["made_with"][-1]
+    assert 'IO_LOC "uart_0__rx__io" P15;' in made.texts["top.cst"]
+    assert "IBUF" in made.texts["top.il"] and "PLL" not in made.texts["top.il"]
+
+
+@pytest.mark.parametrize("name", boards.NAMES)
+def test_memories_get_nothing_around_them(logicpim, fake, name):
+    """What they promise about a place that is read and written at once reaches Yosys."""
+    made = fake(61.23)
+    logicpim("build", name, "-o", "out")
+    script = made.texts["script.ys"].splitlines()
+    promise, = (i for i, line in enumerate(script) if "COLLISION_X_MASK" in line)
+    synthesis, = (i for i, line in enumerate(script) if line.startswith("synth_"))
+    assert promise < synthesis
+
+
 @pytest.mark.parametrize("mhz, fails, words", [
     (49.9, None, ["ulx3s-85f reaches 49.9 MHz", "50 MHz", "--seed"]),
     (60, "nextpnr-ecp5", ["nextpnr-ecp5 failed"]),
@@ -87,6 +109,7 @@ def test_nothing_is_left_behind(logicpim, fake, tmp_path, mhz, fails, words):
     (["build"], ["--list"]), (["build", "ulx3s-85f"], ["-o DIR"]),
     (["build", "abacus", "-o", "x"], ["'abacus'", "ulx3s-85f"]),
     (["build", "ulx3s-85f", "-o", "x", "--mhz", "397"], ["PLL"]),
+    (["build", "tang-mega-138k", "-o", "x", "--mhz", "60"], ["oscillator's 50 MHz"]),
     (["build", "ulx3s-85f", "-o", "x", "--set", "tile.rows=3"], ["tile.rows"]),
 ])
 def test_refused(logicpim, argv, words):
