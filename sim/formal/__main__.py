@@ -12,6 +12,7 @@ from amaranth.hdl import UnusedElaboratable
 from logicpim.spec.errors import LogicPimError
 
 from .catalogue import PROOFS
+from .prove import LIMIT
 
 COLUMNS = "{:<22} {:<10} {:<11} {:>7} {:<7} {} ({})"
 
@@ -22,8 +23,8 @@ def main(arguments=None) -> int:
                                      description="Formal proofs about the gateware.")
     parser.add_argument("--only", metavar="NAME", action="append",
                         help="a proof, or a pattern such as 'handshake-*'; may be repeated")
-    parser.add_argument("--limit", type=int, default=600, metavar="SECONDS",
-                        help="after which a proof is given up (600)")
+    parser.add_argument("--limit", type=int, default=LIMIT, metavar="SECONDS",
+                        help="after which a proof is given up (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="name the proofs and run none")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     given = parser.parse_args(arguments)

@@ -21,7 +21,7 @@ from logicpim.spec.presets import PRESETS
 from .controller import ControllerProof, ControllerReach, short_queues
 from .handshake import UNITS, handshake
 from .ownership import HostContract, SchedulerProof
-from .prove import ENGINES, Outcome, run
+from .prove import ENGINES, LIMIT, Outcome, run
 from .refresh import RefreshProof
 from .timers import BankProof, PathProof, RankProof
 from .tsv import CreditProof, ReadProof, WriteProof, narrow
@@ -87,7 +87,7 @@ class Proof:
         """How far it goes, for a table."""
         return f"{self.depth} clocks" if self.depth else "unbounded"
 
-    def run(self, limit: int = 600) -> Outcome:
+    def run(self, limit: int = LIMIT) -> Outcome:
         with short_queues():
             return run(self.top(), self.mode, depth=self.depth, limit=limit)
 

@@ -20,6 +20,9 @@ from logicpim.spec.errors import ToolError
 ENGINES = {"prove": "abc pdr", "bmc": "abc bmc3", "reach": "abc bmc3"}
 """Of each mode, what decides it. ABC comes with pyosys."""
 
+LIMIT = 1800
+"""Seconds after which a proof is given up: three times what the longest takes on a busy machine."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -47,7 +50,7 @@ class Refuted(AssertionError):
     """An assertion that can fail, or was not decided in time."""
 
 
-def run(top, mode: str, *, depth: int | None = None, limit: int = 600) -> Outcome:
+def run(top, mode: str, *, depth: int | None = None, limit: int = LIMIT) -> Outcome:
     """Decide every ``Assert`` in ``top`` under its ``Assume``.
 
     Time starts at reset: each register has its initial value. There is no reset afterwards.
@@ -98,7 +101,7 @@ def run(top, mode: str, *, depth: int | None = None, limit: int = 600) -> Outcom
     return Outcome(status, int(frame[1]) if frame else None, seconds, log)
 
 
-def prove(top, *, limit: int = 600) -> Outcome:
+def prove(top, *, limit: int = LIMIT) -> Outcome:
     """Prove ``top`` for all time; raises :class:`Refuted` where that fails."""
     outcome = run(top, "prove", limit=limit)
     if outcome.status != "PASS":
