@@ -16,9 +16,11 @@ from logicpim.sim.model.device import ReferenceDevice
 from logicpim.spec.isa import Format
 from logicpim.spec.presets import PRESETS
 
-BOUND = 0.005
-"""On a logit: operands of experts and attention rounded to FP16 (half of 2**-10 each), over four
-layers."""
+RMS_BOUND, BOUND = 0.002, 0.01
+"""On the logits of a prompt, root mean square and greatest: operands of experts and attention
+rounded to FP16 (half of 2**-10 each), over four layers. The xPU's float32 sums differ in their last
+bits from one CPU to another, which turns some of these roundings: the greatest error of a prompt
+has been below 0.005 on one machine and 0.0053 on another, 0.0012 root mean square."""
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +41,11 @@ def test_golden(decoder, bundled_model, name):
     steps = list(decoder.greedy(golden["prompt_token_ids"], 64))
     assert [token for token, _ in steps] == golden["token_ids"]
     found = np.array([steps[position][1] for position in golden["logit_positions"]])
-    error = np.abs(found - logits).max()
-    print(f"largest error of a logit {error:.2g}, largest logit {np.abs(logits).max():.2g}")
-    assert error < BOUND
+    error = np.abs(found - logits)
+    rms = np.sqrt((error ** 2).mean())
+    print(f"error of a logit {rms:.2g}, at most {error.max():.2g}; logits to "
+          f"{np.abs(logits).max():.2g}")
+    assert rms < RMS_BOUND and error.max() < BOUND
 
 
 @pytest.mark.full
