@@ -21,7 +21,7 @@ ENGINES = {"prove": "abc pdr", "bmc": "abc bmc3", "reach": "abc bmc3"}
 """Of each mode, what decides it. ABC comes with pyosys."""
 
 LIMIT = 1800
-"""Seconds after which a proof is given up: three times what the longest takes on a busy machine."""
+"""Seconds after which a proof is given up; 600 were too few on a busy machine."""
 
 
 @dataclass(frozen=True)
