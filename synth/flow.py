@@ -19,6 +19,16 @@ from .boards.base import Board, BoardTop
 
 TOP, CORE = "top", "prototype"
 
+# Around block RAM that is read with a clock, Yosys builds registers for a place that is read and
+# written at once. Two kinds need none: Amaranth's FIFOs (`storage`) never do so, and of a bank of
+# the DRAM nobody uses what it then gives. A line buffer does need them: while one cell of a line is
+# written, the others must be read right, which block RAM alone does not promise.
+MEMORIES = """\
+setattr -set no_rw_check 1 m:storage
+setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i r:MEMID=*storage %i
+setparam -set COLLISION_X_MASK 1'1 logicpim_bank_memory*/t:$memrd_v2
+"""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -164,14 +174,9 @@ def _script(shared: list[str], family: Family, clock_hz: int) -> str:
     """Equal modules stay modules to the end, so that each is synthesised once."""
     read = "".join(f"read_rtlil {name}.il\n" for name in (*shared, CORE, TOP))
     keep = "".join(f"setattr -mod -set keep_hierarchy 1 {name}\n" for name in shared)
-    # Memories are not read where they are written in the same clock, or what such a read gives is
-    # not used: Amaranth's FIFOs (``storage``), and all that are read with a clock. Yosys cannot
-    # know, and would build registers around them for that case.
-    memories = ("setattr -set no_rw_check 1 m:storage\n"
-                "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i\n")
     # What is faster than it need be is larger: LUTs have half of a clock, wires the other half.
     mapping = f"scratchpad -set abc9.D {round(0.5e12 / clock_hz)}\n"
-    return (f"{read}{keep}{memories}{mapping}{family.synthesis} -top {TOP} -json netlist.json\n")
+    return f"{read}{keep}{MEMORIES}{mapping}{family.synthesis} -top {TOP} -json netlist.json\n"
 
 
 def _figures(report: dict, family: Family) -> dict:

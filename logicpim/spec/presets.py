@@ -9,8 +9,8 @@ from .config import Config, Tile
 from .dram import Organisation
 from .errors import ConfigError
 
-# 64 multipliers on an LFE5U-85F, whose LUTs they fill: the function modules would take 9,844 more.
-# Two rows, as each has three adders of 32 bits behind it.
+# 64 multipliers for an LFE5U-85F, without the function modules (docs/fpga.md). Two rows, as each
+# has three adders of 32 bits behind it.
 _BOARD = Config(
     tile=Tile(tokens=4, rows=2, depth=8), functions=False,
     dram=Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=32, columns=32,

@@ -82,17 +82,6 @@ def test_another_family(logicpim, fake, tmp_path):
     assert "IBUF" in made.texts["top.il"] and "PLL" not in made.texts["top.il"]
 
 
-@pytest.mark.parametrize("name", boards.NAMES)
-def test_memories_get_nothing_around_them(logicpim, fake, name):
-    """What they promise about a place that is read and written at once reaches Yosys."""
-    made = fake(61.23)
-    logicpim("build", name, "-o", "out")
-    script = made.texts["script.ys"].splitlines()
-    promise, = (i for i, line in enumerate(script) if "COLLISION_X_MASK" in line)
-    synthesis, = (i for i, line in enumerate(script) if line.startswith("synth_"))
-    assert promise < synthesis
-
-
 @pytest.mark.parametrize("mhz, fails, words", [
     (49.9, None, ["ulx3s-85f reaches 49.9 MHz", "50 MHz", "--seed"]),
     (60, "nextpnr-ecp5", ["nextpnr-ecp5 failed"]),

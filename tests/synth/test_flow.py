@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Bitstreams with the real tools: a small gateware on each board, then a whole channel."""
 
+import json
+
 import pytest
+from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from logicpim.rtl.dram.block_ram import BankMemory
 from logicpim.rtl.link.frames import FrameReceiver, FrameSender
 from logicpim.rtl.link.uart import UartReceiver, UartTransmitter
+from logicpim.rtl.pim.buffer import LineMemory
 from logicpim.rtl.stream import connect
 from logicpim.spec.errors import ToolError
 from logicpim.spec.presets import PRESETS, load_config
-from logicpim.synth import boards, flow
+from logicpim.synth import boards, flow, tools
 
 SMALLEST = ["tile.tokens=1", "tile.rows=2", "tile.depth=4", "tile.groups=1",
             "dram.rows=16", "dram.columns=8", "input_buffer_bytes=2048", "temp_buffer_bytes=2048",
@@ -39,6 +45,22 @@ class Echo(wiring.Component):
             self.tx.eq(transmitter.tx), frames.valid.eq(receiver.valid),
             frames.byte.eq(receiver.data), frames.bad.eq(receiver.bad)]
         return m
+
+
+@pytest.mark.parametrize("name, memory, around", [
+    ("logicpim_bank_memory", BankMemory(words=512, bits=64), False),
+    ("queue", SyncFIFOBuffered(width=64, depth=512), False),
+    ("logicpim_line_memory", LineMemory(lines=512, line_bits=64, cells=4), True)])
+def test_registers_around_memories(tmp_path, name, memory, around):
+    """Only the line buffer has any as wide as its data: others promise what makes them needless."""
+    members = memory.signature.members if hasattr(memory, "signature") else {}
+    ports = [getattr(memory, member) for member in members] or [
+        memory.w_data, memory.w_en, memory.w_rdy, memory.r_data, memory.r_en, memory.r_rdy]
+    (tmp_path / "unit.il").write_text(rtlil.convert(memory, name=name, ports=ports))
+    tools.yosys(f"read_rtlil unit.il\n{flow.MEMORIES}synth_ecp5 -top {name}\n"
+                "tee -q -o stat.json stat -json\n", tmp_path)
+    cells = json.loads((tmp_path / "stat.json").read_text())["design"]["num_cells_by_type"]
+    assert cells["DP16KD"] and (cells.get("TRELLIS_FF", 0) > 64) == around
 
 
 @pytest.mark.full
