@@ -59,8 +59,8 @@ class Dot(wiring.Component):
         scale, pair = pipe.cut("scale", scale=scale, pair=_merge(m, scale, "maximum", _greater))
 
         negative = self.token.sign ^ self.weight.sign
-        product = [(t * w) ^ n.replicate(PRODUCT_BITS) for t, w, n in zip(
-            self.token.significand, self.weight.significand, negative, strict=True)]
+        product = [t * w for t, w in zip(self.token.significand, self.weight.significand,
+                                         strict=True)]
         flags = self._specials(m, negative)
         product, negative, scale, top, flags = pipe.cut(
             "product", product=product, negative=negative, scale=scale,
@@ -110,14 +110,16 @@ class Dot(wiring.Component):
         return Cat(minus | plus | nan, nan, minus)
 
     def _align(self, m, product, negative, scale, top):
-        """Aligned terms, complemented where negative as the products are, and how many of those."""
+        """Aligned terms, complemented where negative, and how many of those."""
         terms = []
         for i, (p, x) in enumerate(zip(product, scale, strict=True)):
             distance, aligned = Signal(len(x), name=f"distance_{i}"), Signal(TERM_BITS)
-            sign, bits = negative[i], bits_for(TERM_BITS)
-            near = Cat(sign.replicate(GUARD_BITS), p, sign).as_signed() >> distance[:bits]
+            bits = bits_for(TERM_BITS)
+            near = Cat(Const(0, GUARD_BITS), p) >> distance[:bits]
+            # The complement of what is shifted is what is shifted of the complement, rounded down.
             m.d.comb += [distance.eq(top - x),
-                         aligned.eq(Mux(distance[bits:].any(), sign.replicate(TERM_BITS), near))]
+                         aligned.eq(Mux(distance[bits:].any(), 0, near)
+                                    ^ negative[i].replicate(TERM_BITS))]
             terms.append(aligned)
         return terms, sum(negative[i] for i in range(self.depth))[:bits_for(self.depth)]
 

@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.pim.multiplier import Multiplier, multiply
-from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros
+from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros, sticky_shift
 
 CANONICAL_NAN = 0x7FC00000
 ONE = 0x3F800000
@@ -43,18 +43,14 @@ class Adder(wiring.Component):
         big, small, shift, exponent, sign, subtract, special, nan = pipe.cut("order", **values)
 
         # Two bits below the last, and one that says whether anything was lost below these.
-        whole, lost, aligned = Signal(27), Signal(27), Signal(27)
-        m.d.comb += [
-            whole.eq(Cat(Const(0, 3), small)),
-            lost.eq(whole & ~(Const((1 << 27) - 1, 27) << shift)[:27]),
-            aligned.eq((whole >> shift) | lost.any()),
-        ]
+        aligned, lost = sticky_shift(m, Cat(Const(0, 3), small), shift, "aligned")
         total = Signal(28)
         m.d.comb += total.eq(Cat(Const(0, 3), big)
-                             + (Cat(aligned, Const(0, 1)) ^ subtract.replicate(28)) + subtract)
+                             + (Cat(aligned[0] | lost, aligned[1:], Const(0, 1))
+                                ^ subtract.replicate(28)) + subtract)
         total, zeros, least, above, sign, subtract, special, nan = pipe.cut(
             "add", total=total, zeros=self._zeros(m, big, small, shift, exponent, subtract),
-            least=Cat(exponent == 0, exponent == 1), above=(exponent + 1)[:8], sign=sign,
+            least=exponent == 1, above=(exponent + 1)[:8], sign=sign,
             subtract=subtract, special=special, nan=nan)
         m.d.comb += self.o.eq(self._round(m, total, zeros, least, above, sign, subtract,
                                           special, nan))
@@ -64,17 +60,18 @@ class Adder(wiring.Component):
         """The greater operand, the smaller one, and how far apart they are."""
         a, b, swap = self.a, self.b, Signal()
         m.d.comb += swap.eq(a[:31] < b[:31])
-        # A subnormal is doubled, its exponent 0: so the difference of exponents is the shift.
-        left, right = (Mux(x[23:31].any(), Cat(x[:23], Const(1, 1)), Cat(Const(0, 1), x[:23]))
-                       for x in (a, b))
+        # A subnormal has no leading one, and exponent 1: so their difference is the shift.
+        normal = [x[23:31].any() for x in (a, b)]
+        left, right = (Cat(x[:23], n) for x, n in zip((a, b), normal, strict=True))
+        lefts, rights = (Cat(x[23] | ~n, x[24:31]) for x, n in zip((a, b), normal, strict=True))
         ones = [x[23:31].all() for x in (a, b)]
         distance = Signal(8)
-        m.d.comb += distance.eq(Mux(swap, b[23:31] - a[23:31], a[23:31] - b[23:31]))
+        m.d.comb += distance.eq(Mux(swap, rights - lefts, lefts - rights))
         subtract = a[31] ^ b[31]
         return {
             "big": Mux(swap, right, left), "small": Mux(swap, left, right),
             "shift": distance[:5] | distance[5:].any().replicate(5),
-            "exponent": Mux(swap, b[23:31], a[23:31]), "sign": Mux(swap, b[31], a[31]),
+            "exponent": Mux(swap, rights, lefts), "sign": Mux(swap, b[31], a[31]),
             "subtract": subtract, "special": ones[0] | ones[1],
             "nan": (ones[0] & a[:23].any()) | (ones[1] & b[:23].any())
                    | (ones[0] & ones[1] & subtract)}
@@ -94,7 +91,7 @@ class Adder(wiring.Component):
         none, one, exact = Signal(), Signal(), Signal()
         kept, shifted, by = Signal(28), Signal(28), Signal(5)
         m.d.comb += [
-            none.eq(total[27] | least[0]), one.eq(total[26] | least[1]),
+            none.eq(total[27]), one.eq(total[26] | least),
             exact.eq(zeros > 2),
             by.eq(Mux(exact, zeros, Mux(none, 0, Mux(one, 1, 2)))),
             kept.eq(Mux(none, total, Mux(one, total << 1, total << 2))),
