@@ -12,7 +12,7 @@ from logicpim.rtl.control.counters import Counters
 from logicpim.rtl.control.decoder import InstructionDecoder
 from logicpim.rtl.control.descriptor import COMPLETION
 from logicpim.rtl.control.executor import OperationExecutor
-from logicpim.rtl.control.host import RESPONSES, HostPort, host_address_bits, host_request
+from logicpim.rtl.control.host import RESPONSES, HostPort, host_address_bits
 from logicpim.rtl.control.masked_write import MaskedWrites
 from logicpim.rtl.control.mover import Loader, Storer
 from logicpim.rtl.control.read_errors import ReadErrors
@@ -164,11 +164,9 @@ class ChannelBase(wiring.Component):
             m.d.comb += executor.function_done.eq(functions.done)
 
     def _host_ports(self, m: Module, host) -> None:
-        m.submodules.host_requests = queue = Queue(host_request(self.config), depth=4)
-        connect(m, queue.o, host.i)
-        request = queue.i.payload
+        request = host.i.payload
         m.d.comb += [
-            queue.i.valid.eq(self.host_req_valid), self.host_req_ready.eq(queue.i.ready),
+            host.i.valid.eq(self.host_req_valid), self.host_req_ready.eq(host.i.ready),
             request.write.eq(self.host_req_write), request.region.eq(self.host_req_region),
             request.address.eq(self.host_req_address), request.data.eq(self.host_req_data),
             request.mask.eq(self.host_req_mask),

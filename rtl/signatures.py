@@ -168,13 +168,33 @@ class BufferRead(Signature):
                           "ready": In(1), "data": In(line_bits)})
 
 
+class OperandRead(Signature):
+    """Reader of the input buffer that may go on looking at the line that it read: a
+    :class:`BufferRead` whose ``data`` stay until the clock after the next one that is granted,
+    its own or, told by ``lost``, another's."""
+
+    def __init__(self, config: Config):
+        super().__init__({**BufferRead(config.input_lines, config.line_bits).members,
+                          "lost": In(1)})
+
+
 class BufferWrite(Signature):
-    """Writer of a line buffer: cells (equal parts of a line) with their ``enable`` bit set are
-    written at the end of a clock in which ``ready`` is high."""
+    """Writer of a line buffer: cells (equal parts of a line) with their ``enable`` bit set in a
+    clock in which ``ready`` is high are written. They may be read from the second clock after."""
 
     def __init__(self, lines: int, line_bits: int, cells: int):
         super().__init__({"enable": Out(cells), "address": Out(ceil_log2(lines)),
                           "data": Out(line_bits), "ready": In(1)})
+
+
+class ResultWrite(Signature):
+    """Writer of results, always ready: :class:`BufferWrite` but that ``data`` are two neighbouring
+    cells, the same for each pair of a line."""
+
+    def __init__(self, config: Config):
+        super().__init__({"enable": Out(cells_per_line(config)),
+                          "address": Out(ceil_log2(config.temp_lines)),
+                          "data": Out(2 * config.line_bits // cells_per_line(config))})
 
 
 def cells_per_line(config: Config) -> int:

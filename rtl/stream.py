@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Typed streams: a queue that keeps its payload's shape, and a connection that checks it."""
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -78,4 +78,41 @@ class Queue(wiring.Component):
             Value.cast(self.o.payload).eq(fifo.r_data), self.o.valid.eq(fifo.r_rdy),
             fifo.r_en.eq(self.o.ready), self.level.eq(fifo.level),
         ]
+        return m
+
+
+class SkidBuffer(wiring.Component):
+    """A register between two streams, of two places used in turn, that costs no clock in a row.
+
+    Neither side's ``valid`` or ``ready`` depends on the other's in the same clock, and taking a
+    payload moves none: only which place is next.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of the payload.
+
+    Members
+    -------
+    i : In, stream of ``shape``
+    o : Out, stream of ``shape``; valid from the clock after a payload was taken
+    """
+
+    def __init__(self, shape):
+        self.shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        places = [Signal(self.shape, name=f"place_{n}", reset_less=True) for n in range(2)]
+        level, first, last = Signal(range(3)), Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(level != 2), self.o.valid.eq(level != 0),
+            Value.cast(self.o.payload).eq(Mux(first, *map(Value.cast, reversed(places)))),
+        ]
+        m.d.sync += [level.eq(level + transfer(self.i) - transfer(self.o)),
+                     first.eq(first ^ transfer(self.o)), last.eq(last ^ transfer(self.i))]
+        for index, place in enumerate(places):
+            with m.If(transfer(self.i) & (last == index)):
+                m.d.sync += place.eq(self.i.payload)
         return m

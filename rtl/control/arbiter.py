@@ -20,9 +20,8 @@ class ReadArbiter(wiring.Component):
 
     Parameters
     ----------
-    config : Config
-    lines : int
-        Lines of the buffer.
+    lines, bits : int
+        Lines of the buffer and their width.
     readers : int
     urgent : bool
         Whether the first reader is never refused.
@@ -31,27 +30,36 @@ class ReadArbiter(wiring.Component):
     -------
     i : In, array of :class:`~logicpim.rtl.signatures.BufferRead`, first has priority
     o : Out, port of the buffer
+    others : Out, a reader but the first has it, if the port is ready
     """
 
-    def __init__(self, config: Config, *, lines: int, readers: int, urgent: bool = False):
+    def __init__(self, *, lines: int, bits: int, readers: int, urgent: bool = False):
         self.urgent = urgent
-        port = BufferRead(lines, config.line_bits)
-        super().__init__({"i": In(port).array(readers), "o": Out(port)})
+        port = BufferRead(lines, bits)
+        super().__init__({"i": In(port).array(readers), "o": Out(port), "others": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        free = self.o.ready
         first, *others = self.i
         waited = Signal(range(PATIENCE + 1))
         waits = sum((r.enable for r in others), Const(0, 1)) != 0
         m.d.sync += waited.eq(Mux(waits & first.enable & first.ready, waited + 1, 0))
+        # The last one's address needs no choice: it is there if nobody else's is. And whether the
+        # port is ready is asked by readers alone: what goes to the port does not wait for it.
+        m.d.comb += self.o.address.eq(self.i[-1].address)
+        free = Const(1)
         for index, reader in enumerate(self.i):
-            here = Signal(name=f"free_{index}")
+            here, wins = Signal(name=f"free_{index}"), Signal(name=f"wins_{index}")
             turn = free & (waited != PATIENCE) if index == 0 and not self.urgent else free
-            m.d.comb += [here.eq(turn), reader.ready.eq(here), reader.data.eq(self.o.data)]
-            with m.If(here & reader.enable):
-                m.d.comb += [self.o.enable.eq(1), self.o.address.eq(reader.address)]
-            free = free & ~(here & reader.enable)
+            m.d.comb += [here.eq(turn), wins.eq(here & reader.enable),
+                         reader.ready.eq(here & self.o.ready), reader.data.eq(self.o.data)]
+            with m.If(wins):
+                m.d.comb += self.o.enable.eq(1)
+                if index < len(others):
+                    m.d.comb += self.o.address.eq(reader.address)
+                if index:
+                    m.d.comb += self.others.eq(1)
+            free = here & ~wins if index else ~wins
         return m
 
 
@@ -77,12 +85,16 @@ class WriteArbiter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        free = self.o.ready
+        *_, last = self.i
+        m.d.comb += [self.o.address.eq(last.address), self.o.data.eq(last.data)]
+        free = Const(1)
         for index, writer in enumerate(self.i):
-            here = Signal(name=f"free_{index}")
-            m.d.comb += [here.eq(free), writer.ready.eq(here)]
-            with m.If(here & writer.enable.any()):
-                m.d.comb += [self.o.enable.eq(writer.enable), self.o.address.eq(writer.address),
-                             self.o.data.eq(writer.data)]
-            free = here & ~writer.enable.any()
+            here, wins = Signal(name=f"free_{index}"), Signal(name=f"wins_{index}")
+            m.d.comb += [here.eq(free), wins.eq(here & writer.enable.any()),
+                         writer.ready.eq(here & self.o.ready)]
+            with m.If(wins):
+                m.d.comb += self.o.enable.eq(writer.enable)
+                if writer is not last:
+                    m.d.comb += [self.o.address.eq(writer.address), self.o.data.eq(writer.data)]
+            free = here & ~wins
         return m

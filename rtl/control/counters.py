@@ -22,6 +22,9 @@ class Counters(wiring.Component):
     A clock in which the tile waits for weights is charged to what the DRAM controller did when
     those weights should have been read: its activity is delayed by the read latency.
 
+    An event is in its counter from the second clock after it: between the two is a register, since
+    events come from all over the channel. ``clear`` takes away what happened until then.
+
     Parameters
     ----------
     config : Config
@@ -107,7 +110,8 @@ class Counters(wiring.Component):
                 if not self.config.ecc:
                     continue
                 causes[counter] = getattr(self.ecc, counter.name.lower())
-            m.d.sync += value.eq(value + causes[counter])
+            happened = Signal.like(causes[counter], name=f"{counter.name.lower()}_before")
+            m.d.sync += [happened.eq(causes[counter]), value.eq(value + happened)]
             with m.If(self.clear):
-                m.d.sync += value.eq(0)
+                m.d.sync += [happened.eq(0), value.eq(0)]
         return m

@@ -8,11 +8,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line, host_access
+from logicpim.rtl.stream import SkidBuffer
 from logicpim.rtl.tsv.lanes import groups
 from logicpim.spec.config import Config
 from logicpim.spec.device import Counter, LaneRegister, Region
 
-from .mover import buffer_lines
+from .mover import buffer_lines, buffer_parts, part_bits
 
 RESPONSES = 64  # accesses between request and response: those that wait to be opened included
 
@@ -44,12 +45,24 @@ def host_response(config: Config) -> data.StructLayout:
     return data.StructLayout({"data": unsigned(config.granule_bits), "error": unsigned(1)})
 
 
+def checked_request(config: Config) -> data.StructLayout:
+    """A request, whether it may be served, whether it is then one to a buffer, and the cells to
+    write in its granule."""
+    return data.StructLayout({"request": host_request(config), "good": unsigned(1),
+                              "buffer": unsigned(1),
+                              "cells": unsigned(config.granule_elements // config.tile.rows)})
+
+
 class HostPort(wiring.Component):
     """Routes host requests to their region and answers each with exactly one response, in order.
 
     A write has taken effect when its response is given. Buffer accesses are pipelined, one a
-    clock; DRAM accesses are pipelined among themselves; a change of region waits for the ones
-    before. Accesses under way never exceed the room for their responses.
+    clock, but for a read right behind a write, which waits for one; DRAM accesses are pipelined
+    among themselves; a change of region waits for the ones before. Accesses under way never exceed
+    the room for their responses.
+
+    Requests are checked as they come, and both they and responses stand in registers: ports of
+    the buffers, and who has them, lie between.
 
     With ``ownership = "refuse"``, a DRAM access to a bundle that is ``owned`` in the clock in which
     it would be handed on is answered with an error instead.
@@ -66,7 +79,8 @@ class HostPort(wiring.Component):
     dram_done : In, pulse for each DRAM access done, in order
     dram_rdata : In, the granule read, valid with ``dram_done``
     owned : In(bundles), those that Logic-PIM owns
-    read, write : Out, port of the buffer named by ``buffer``
+    read, write : Out, port of the buffer named by ``buffer``, which is read a part at a time
+        (:func:`~logicpim.rtl.control.mover.part_bits`)
     buffer : Out(1), 0 input buffer, 1 temp buffer
     counters : In, the values that ``REGISTERS`` reads
     clear : Out, pulse that clears them
@@ -78,6 +92,7 @@ class HostPort(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
+        self._slot_bits = ceil_log2(part_bits(config) // config.granule_bits)
         lines = buffer_lines(config)
         more = {"dram_bad": In(1)} if config.ecc else {}
         if config.lane_repair:
@@ -89,7 +104,7 @@ class HostPort(wiring.Component):
             "dram": Out(stream.Signature(host_access(config))),
             "dram_done": In(1), "dram_rdata": In(config.granule_bits),
             "owned": In(config.dram.bundles), "buffer": Out(1),
-            "read": Out(BufferRead(lines, config.line_bits)),
+            "read": Out(BufferRead(buffer_parts(config), part_bits(config))),
             "write": Out(BufferWrite(lines, config.line_bits, cells_per_line(config))),
             "counters": In(unsigned(64)).array(len(Counter)),
             "clear": Out(1), **more,
@@ -105,14 +120,14 @@ class HostPort(wiring.Component):
             self.dram.payload.data.eq(request.data),
             self.dram.payload.mask.eq(request.mask),
             self.buffer.eq(request.region == Region.TEMP),
-            self.read.address.eq(request.address >> slot_bits),
+            self.read.address.eq(request.address >> self._slot_bits),
             self.write.address.eq(request.address >> slot_bits),
             self.write.data.eq(request.data.replicate(config.tile.tokens)),
         ]
 
-    def _checked(self, m: Module, request):
-        """(the request may be served, cells to write in its granule)."""
-        config = self.config
+    def _check(self, m: Module) -> None:
+        """From the port to the requests that wait: each with what can be said of it alone."""
+        config, request, into = self.config, self.i.payload, self._requests.i
         limit, good = Signal(request.address.shape().width + 1), Signal()
         sizes = {Region.DRAM: config.dram.granules,
                  Region.INPUT: config.input_lines * config.tile.tokens,
@@ -133,7 +148,12 @@ class HostPort(wiring.Component):
             lane = (request.address == LaneRegister.TEST) | (request.address >= LaneRegister.GROUPS)
             with m.If((request.region == Region.REGISTERS) & ~counter & ~lane):
                 m.d.comb += good.eq(0)
-        return good, Cat(part.all() for part in parts)
+        m.d.comb += [
+            into.payload.request.eq(request), into.payload.good.eq(good),
+            into.payload.buffer.eq(good & is_buffer),
+            into.payload.cells.eq(Cat(part.all() for part in parts)),
+            into.valid.eq(self.i.valid), self.i.ready.eq(into.ready),
+        ]
 
     def _register(self, m: Module, request):
         """What the register region holds at the request's address."""
@@ -164,16 +184,19 @@ class HostPort(wiring.Component):
         config = self.config
         m.submodules.responses = responses = SyncFIFOBuffered(
             width=host_response(config).size, depth=RESPONSES)
-        request = self.i.payload
+        m.submodules.requests = self._requests = SkidBuffer(checked_request(config))
+        self._check(m)
+        waiting = self._requests.o
+        request, cells = waiting.payload.request, waiting.payload.cells
         self._drive_ports(m, request)
-        exists, cells = self._checked(m, request)
-        good = exists & ~self._refused(m, request)
+        good = waiting.payload.good & ~self._refused(m, request)
 
         under_way, dram_under_way = Signal(range(RESPONSES + 1)), Signal(range(RESPONSES + 1))
+        dram_after, dram_idle = Signal.like(dram_under_way), Signal(init=1)
         take, popped = Signal(), Signal()
         room = under_way < RESPONSES
         m.d.comb += [
-            popped.eq(self.o.valid & self.o.ready), self.i.ready.eq(take),
+            popped.eq(self.o.valid & self.o.ready), waiting.ready.eq(take),
             self.o.valid.eq(responses.r_rdy), responses.r_en.eq(self.o.ready),
             self.o.payload.eq(responses.r_data),
         ]
@@ -181,16 +204,18 @@ class HostPort(wiring.Component):
 
         # What a request taken last clock leaves to be answered in this one.
         pending, read_back, is_register, error = Signal(), Signal(), Signal(), Signal()
-        slot = Signal(max(1, ceil_log2(config.tile.tokens)))
+        written = Signal()
+        slot = Signal(max(1, self._slot_bits))      # of the granule in its part
         register = Signal(unsigned(64))
-        m.d.sync += [pending.eq(0), slot.eq(request.address[:ceil_log2(config.tile.tokens)]),
+        m.d.sync += [pending.eq(0), slot.eq(request.address[:self._slot_bits]),
                      register.eq(self._register(m, request)),
-                     read_back.eq(0), is_register.eq(0), error.eq(~good)]
+                     read_back.eq(0), is_register.eq(0), error.eq(~good),
+                     written.eq(self.write.enable.any())]
 
-        with m.If(self.i.valid & room):
+        with m.If(waiting.valid & room):
             with m.If(good & (request.region == Region.DRAM)):
                 m.d.comb += [self.dram.valid.eq(~pending), take.eq(~pending & self.dram.ready)]
-            with m.Elif(dram_under_way == 0):
+            with m.Elif(dram_idle):
                 m.d.sync += pending.eq(take)
                 with m.If(~good):
                     m.d.comb += take.eq(1)
@@ -205,18 +230,26 @@ class HostPort(wiring.Component):
                         with m.If(request.address[:ceil_log2(config.tile.tokens)] == index):
                             m.d.comb += self.write.enable.word_select(index, len(cells)).eq(cells)
                 with m.Else():
-                    m.d.comb += [self.read.enable.eq(1), take.eq(self.read.ready)]
+                    m.d.comb += take.eq(self.read.ready & ~written)
                     m.d.sync += read_back.eq(1)
-        m.d.sync += dram_under_way.eq(dram_under_way + (self.dram.valid & self.dram.ready)
-                                      - self.dram_done)
+        # Apart from the choice above: the way on to the buffers' memories is long.
+        m.d.comb += self.read.enable.eq(waiting.valid & room & dram_idle & waiting.payload.buffer
+                                        & ~request.write & ~written)
+        m.d.comb += dram_after.eq(dram_under_way + (self.dram.valid & self.dram.ready)
+                                  - self.dram_done)
+        m.d.sync += [dram_under_way.eq(dram_after), dram_idle.eq(dram_after == 0)]
 
+        # The granule's way is the longest; no access to DRAM ends in the clock after it.
+        value, answered, failed = Signal(config.granule_bits, reset_less=True), Signal(), Signal()
         granule = self.read.data.word_select(slot, config.granule_bits)
-        value = Mux(is_register, register, Mux(read_back, granule, 0))
         answer = data.View(host_response(config), responses.w_data)
+        m.d.sync += [
+            value.eq(Mux(is_register, register, Mux(read_back, granule, 0))),
+            answered.eq(pending), failed.eq(error)]
         m.d.comb += [
-            responses.w_en.eq(pending | self.dram_done),
+            responses.w_en.eq(answered | self.dram_done),
             answer.data.eq(Mux(self.dram_done, self.dram_rdata, value)),
-            answer.error.eq(~self.dram_done & error),
+            answer.error.eq(~self.dram_done & failed),
         ]
         if config.ecc:
             with m.If(self.dram_done):

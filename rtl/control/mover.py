@@ -15,6 +15,16 @@ def buffer_lines(config: Config) -> int:
     return max(config.input_lines, config.temp_lines)
 
 
+def part_bits(config: Config) -> int:
+    """What movers and host read of a line at once: a line, or a word of DRAM if that is shorter."""
+    return min(config.word_bits, config.line_bits)
+
+
+def buffer_parts(config: Config) -> int:
+    """Parts of the larger buffer; the address of a part is that of its line and its place there."""
+    return buffer_lines(config) * (config.line_bits // part_bits(config))
+
+
 def move_job(config: Config) -> data.StructLayout:
     """``words`` >= 1 bundle words between DRAM and ``buffer`` from ``line`` on."""
     return data.StructLayout({
@@ -29,7 +39,7 @@ class _Cursor:
     """
 
     def __init__(self, config: Config):
-        self.step = min(config.word_bits, config.line_bits)
+        self.step = part_bits(config)
         self.per_word = config.word_bits // self.step
         self.per_line = config.line_bits // self.step
         self.job = Signal(move_job(config))
@@ -46,9 +56,16 @@ class _Cursor:
                      self.job.line.eq(self.job.line + self.last_of_line),
                      self.job.words.eq(self.job.words - self.last_of_word)]
 
+    def again(self, m: Module) -> None:
+        """Back to where the word began, from its last step."""
+        m.d.sync += [self.word_step.eq(0), self.job.line.eq(self.job.line - (self.per_word - 1))]
+
 
 class Loader(wiring.Component):
     """Writes weight beats into a buffer; while it is idle it passes them on to the tile.
+
+    The first beat of a word fills the lower halves of its granules, the second the upper ones: of
+    a word no longer than a line each takes a clock.
 
     Parameters
     ----------
@@ -72,56 +89,48 @@ class Loader(wiring.Component):
                                      cells_per_line(config))),
         })
 
-    def _assemble(self, first, second):
-        """The word of two beats: granule r is row r of the first, then row r of the second."""
-        part = self.config.tile.depth * 16
-        return Cat(Cat(first.word_select(r, part), second.word_select(r, part))
-                   for r in range(self.config.tile.rows))
-
     def elaborate(self, platform):
         m = Module()
-        config, run = self.config, _Cursor(self.config)
-        first, word, busy = Signal(config.beat_bits), Signal(config.word_bits), Signal()
-        cells = cells_per_line(config) // run.per_line
+        run, busy, second = _Cursor(self.config), Signal(), Signal()
+        step = Signal()     # the halves of a step are written
         m.d.comb += [
-            self.buffer.eq(run.job.buffer),
+            self.buffer.eq(run.job.buffer), self.job.ready.eq(~busy),
             self.o.payload.eq(self.i.payload), self.o.valid.eq(self.i.valid & ~busy),
-            self.i.ready.eq(self.o.ready & ~busy),
-            self.write.address.eq(run.job.line),
-            self.write.data.eq(word.word_select(run.word_step, run.step).replicate(run.per_line)),
+            self.i.ready.eq(Mux(busy, self.write.ready & run.last_of_word, self.o.ready)),
+            step.eq(busy & self.i.valid & self.write.ready),
+            self.done.eq(step & run.last_of_word & second & (run.job.words == 1)),
         ]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.job.ready.eq(1)
-                run.start(m, self.job.payload)
-                with m.If(self.job.valid):
-                    m.d.sync += busy.eq(1)
-                    m.next = "FIRST"
-            with m.State("FIRST"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += first.eq(self.i.payload)
-                with m.If(self.i.valid):
-                    m.next = "SECOND"
-            with m.State("SECOND"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += word.eq(self._assemble(first, self.i.payload))
-                with m.If(self.i.valid):
-                    m.next = "WRITE"
-            with m.State("WRITE"):
-                m.d.comb += self.write.enable.word_select(run.line_step, cells).eq(2**cells - 1)
-                with m.If(self.write.ready):
-                    run.advance(m)
-                    with m.If(run.last_of_word):
-                        m.next = "FIRST"
-                        with m.If(run.job.words == 1):
-                            m.d.comb += self.done.eq(1)
-                            m.d.sync += busy.eq(0)
-                            m.next = "IDLE"
+        self._write(m, run, second, busy & self.i.valid)
+        with m.If(self.job.valid & self.job.ready):
+            run.start(m, self.job.payload)
+            m.d.sync += [busy.eq(1), second.eq(0)]
+        with m.If(step):
+            with m.If(second | ~run.last_of_word):
+                run.advance(m)
+            with m.Else():
+                run.again(m)
+            m.d.sync += [second.eq(second ^ run.last_of_word), busy.eq(~self.done)]
         return m
+
+    def _write(self, m: Module, run: _Cursor, second, enable) -> None:
+        """Halves of a step's granules, in every place where they might belong."""
+        part = self.config.granule_bits // 2
+        granules = run.step // self.config.granule_bits
+        halves = self.i.payload.word_select(run.word_step, granules * part)
+        line = Cat(halves.word_select(g, part).replicate(2) for g in range(granules))
+        cells = cells_per_line(self.config) // run.per_line // granules // 2
+        here = Cat(~second, second)
+        chosen = Cat(half.replicate(cells) for half in here).replicate(granules)
+        m.d.comb += [
+            self.write.address.eq(run.job.line),
+            self.write.data.eq(line.replicate(run.per_line)),
+        ]
+        with m.If(enable):
+            m.d.comb += self.write.enable.word_select(run.line_step, len(chosen)).eq(chosen)
 
 
 class Storer(wiring.Component):
-    """Reads buffer lines and offers them as bundle words to be written to DRAM.
+    """Reads parts of buffer lines and offers them as bundle words to be written to DRAM.
 
     Parameters
     ----------
@@ -131,7 +140,7 @@ class Storer(wiring.Component):
     -------
     job : In, stream of :func:`move_job`
     buffer : Out(1), the buffer that ``read`` addresses
-    read : Out, port of the selected buffer
+    read : Out, port of the selected buffer, a part (:func:`part_bits`) at a time
     o : Out, stream of bundle words
     """
 
@@ -139,16 +148,16 @@ class Storer(wiring.Component):
         self.config = config
         super().__init__({
             "job": In(stream.Signature(move_job(config))), "buffer": Out(1),
-            "read": Out(BufferRead(buffer_lines(config), config.line_bits)),
+            "read": Out(BufferRead(buffer_parts(config), part_bits(config))),
             "o": Out(stream.Signature(unsigned(config.word_bits))),
         })
 
     def elaborate(self, platform):
         m = Module()
         config, run = self.config, _Cursor(self.config)
-        line, word = Signal(config.line_bits), Signal(config.word_bits)
-        m.d.comb += [self.buffer.eq(run.job.buffer), self.read.address.eq(run.job.line),
-                     self.o.payload.eq(word)]
+        word = Signal(config.word_bits)
+        m.d.comb += [self.buffer.eq(run.job.buffer), self.o.payload.eq(word),
+                     self.read.address.eq(Cat(run.line_step, run.job.line))]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.job.ready.eq(1)
@@ -158,24 +167,17 @@ class Storer(wiring.Component):
             with m.State("READ"):
                 m.d.comb += self.read.enable.eq(1)
                 with m.If(self.read.ready):
-                    m.next = "LATCH"
-            with m.State("LATCH"):
-                m.d.sync += line.eq(self.read.data)
-                m.next = "FILL"
+                    m.next = "FILL"
             with m.State("FILL"):
-                m.d.sync += word.word_select(run.word_step, run.step).eq(
-                    line.word_select(run.line_step, run.step))
+                m.d.sync += word.word_select(run.word_step, run.step).eq(self.read.data)
                 run.advance(m)
+                m.next = "READ"
                 with m.If(run.last_of_word):
                     m.next = "OFFER"
-                with m.Elif(run.last_of_line):
-                    m.next = "READ"
             with m.State("OFFER"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    m.next = "FILL"
-                    with m.If(run.line_step == 0):
-                        m.next = "READ"
+                    m.next = "READ"
                     with m.If(run.job.words == 0):
                         m.next = "IDLE"
         return m

@@ -49,7 +49,7 @@ class RequestServer(wiring.Component):
     -------
     i, o : streams of :data:`~logicpim.rtl.link.frames.BYTE`: requests in, answers out
     again : Out, pulse: the last answer once more; while ``o.ready``
-    reset : Out, the channel is to be reset
+    reset : Out, the channel is to be reset; a register, as it goes everywhere
     insn_*, done_*, host_req_*, host_resp_* : ports of a :class:`~logicpim.rtl.channel.Channel`
     """
 
@@ -57,7 +57,7 @@ class RequestServer(wiring.Component):
         self.config, self.frame_bytes, self.clock_hz = config, frame_bytes, clock_hz
         super().__init__({
             "i": In(stream.Signature(BYTE)), "o": Out(stream.Signature(BYTE)),
-            "again": Out(1), "reset": Out(1),
+            "again": Out(1), "reset": Out(1, init=1),
             "insn_valid": Out(1), "insn_ready": In(1), "insn_payload": Out(INSTRUCTION_BITS),
             "done_valid": In(1), "done_ready": Out(1), "done_tag": In(16), "done_status": In(8),
             "host_req_valid": Out(1), "host_req_ready": In(1), "host_req_write": Out(1),
@@ -108,8 +108,8 @@ class RequestServer(wiring.Component):
             self.host_req_data.eq(shift[at:]),
             self.host_req_mask.eq(shift[at - 8 * self._mask_bytes:at]
                                   | every.replicate(config.granule_bytes)),
-            self.reset.eq(self._timer != 0),
         ]
+        m.d.sync += self.reset.eq(self._timer != 0)
         self._need, granule = Signal(range(self._unit + 1)), config.granule_bytes
         with m.Switch(self._kind):
             with m.Case(Request.RUN):
@@ -209,7 +209,7 @@ class RequestServer(wiring.Component):
         with m.State("settle"):
             m.d.sync += self._place.eq(0)
             m.d.comb += self.i.ready.eq(~self._ended)
-            with m.If(self._ended & (self._timer == 0)):
+            with m.If(self._ended & (self._timer == 0) & ~self.reset):
                 m.next = "answer"
                 with m.If(self._repeat):
                     m.next = "settle"

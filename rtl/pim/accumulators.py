@@ -56,7 +56,7 @@ class Accumulators(wiring.Component):
     A memory that beats read must not be drained, and the other way round. What is written reaches
     a memory a clock later; until it can be read there, it comes from the registers that hold the
     last two entries written. So an adder's result has a clock to itself, as has the choice of the
-    entry to be added to.
+    entry to be added to: what is to be chosen is known before.
 
     Parameters
     ----------
@@ -94,7 +94,8 @@ class Accumulators(wiring.Component):
         new, stored = Signal(), Signal(self.width)
         m.d.sync += new.eq(self.write.enable)
         reading = self.read.enable & ~self.read.first & ~self.again
-        (last, entry), before = self._written(m)
+        (last, entry), (_, entry_before) = written = self._written(m)
+        from_last, from_before = self._forward(m, *(place for place, _ in written))
         picked = [Signal(len(lane), name=f"picked_{i}") for i, lane in enumerate(self.lanes)]
         m.d.sync += [lane.eq(now) for lane, now in zip(self.lanes, picked, strict=True)]
         for page in range(2):
@@ -115,9 +116,8 @@ class Accumulators(wiring.Component):
                     m.d.comb += stored.eq(memory.read_data)
                 self._pick(m, picked[lane], memory.read_data, token, page, lane)
         m.d.sync += self.sums.eq(stored)
-        for place, kept in (before, (last, entry)):
-            same = Cat(place[name] == select[name] for name in ("page", "lane", "group"))
-            with m.If(place.enable & same.all()):
+        for chosen, kept in ((from_before, entry_before), (from_last, entry)):
+            with m.If(chosen):
                 m.d.sync += self.sums.eq(kept)
         with m.If(select.first):
             m.d.sync += self.sums.eq(0)
@@ -133,6 +133,18 @@ class Accumulators(wiring.Component):
                 m.d.sync += [place.eq(written[-1][0]), entry.eq(written[-1][1])]
             written.append((place, entry))
         return written[1:]
+
+    def _forward(self, m, last, before):
+        """Whether the entry to be read is the last one written, or the one before: registers."""
+        def is_read(place):
+            same = Cat(place[name] == self.read[name] for name in ("page", "lane", "group"))
+            return place.enable & same.all()
+
+        from_last, from_before = (Signal(name=f"from_{n}") for n in ("last", "before"))
+        m.d.sync += [from_last.eq(is_read(last)), from_before.eq(is_read(before))]
+        with m.If(self.write.enable):
+            m.d.sync += [from_last.eq(is_read(self.write)), from_before.eq(is_read(last))]
+        return from_last, from_before
 
     def _pick(self, m, picked, sums, token, page, lane):
         used = token.page == page

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A line buffer: the input and the temp buffer of a channel."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -14,6 +14,9 @@ from logicpim.rtl.signatures import BufferRead, BufferWrite
 class LineMemory(wiring.Component):
     """Lines of equal cells, one read and one write port. A module that a macro can replace.
 
+    A memory for each cell: block RAM promises nothing of what is read of a place in the clock that
+    writes it, and the other cells of a line must be read right then.
+
     Parameters
     ----------
     lines, line_bits, cells : int
@@ -21,8 +24,8 @@ class LineMemory(wiring.Component):
     Members
     -------
     read_enable, read_address : In
-    read_data : Out, from the clock after ``read_enable`` until the next read's. Reading a line
-        in the clock that writes it gives either content.
+    read_data : Out, from the clock after ``read_enable`` until the next read's. Of a cell that is
+        written in the clock of ``read_enable`` it is undefined.
     write_enable : In, a bit for each cell
     write_address, write_data : In
     """
@@ -38,20 +41,25 @@ class LineMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self.line_bits, depth=self.lines, init=[])
-        read = memory.read_port()
-        write = memory.write_port(granularity=self.line_bits // self.cells)
-        m.d.comb += [
-            read.en.eq(self.read_enable), read.addr.eq(self.read_address),
-            self.read_data.eq(read.data),
-            write.en.eq(self.write_enable), write.addr.eq(self.write_address),
-            write.data.eq(self.write_data),
-        ]
+        bits = self.line_bits // self.cells
+        for index in range(self.cells):
+            memory = Memory(shape=bits, depth=self.lines, init=[])
+            m.submodules[f"cell_{index}"] = memory
+            read, write = memory.read_port(), memory.write_port()
+            m.d.comb += [
+                read.en.eq(self.read_enable), read.addr.eq(self.read_address),
+                self.read_data.word_select(index, bits).eq(read.data),
+                write.en.eq(self.write_enable[index]), write.addr.eq(self.write_address),
+                write.data.eq(self.write_data.word_select(index, bits)),
+            ]
         return m
 
 
 class LineBuffer(wiring.Component):
     """A buffer with one reader and one writer, always ready for both.
+
+    What is written goes through a register: from whoever has the port to memories all over a
+    channel is far. Until the second clock behind that of the write the cell must not be read.
 
     Parameters
     ----------
@@ -76,11 +84,16 @@ class LineBuffer(wiring.Component):
         memory = shared(LineMemory(lines=self.lines, line_bits=self.line_bits, cells=self.cells),
                         "line_memory")
         m.submodules.lines = memory
+        enable = Signal.like(self.write.enable, name="enable")
+        address, data = (Signal.like(getattr(self.write, name), name=name, reset_less=True)
+                         for name in ("address", "data"))
+        m.d.sync += [enable.eq(self.write.enable), address.eq(self.write.address),
+                     data.eq(self.write.data)]
         m.d.comb += [
             self.read.ready.eq(1), self.write.ready.eq(1),
             memory.read_enable.eq(self.read.enable), memory.read_address.eq(self.read.address),
             self.read.data.eq(memory.read_data),
-            memory.write_enable.eq(self.write.enable),
-            memory.write_address.eq(self.write.address), memory.write_data.eq(self.write.data),
+            memory.write_enable.eq(enable), memory.write_address.eq(address),
+            memory.write_data.eq(data),
         ]
         return m

@@ -12,7 +12,7 @@ from logicpim.rtl.pim.delay import Delay
 from logicpim.rtl.pim.fp32 import ONE, Adder, Scaler, ToBrain, ToHalf
 from logicpim.rtl.pim.tile import Tile
 from logicpim.rtl.pim.walker import DrainWalker
-from logicpim.rtl.signatures import BufferRead, BufferWrite, cells_per_line
+from logicpim.rtl.signatures import BufferRead, ResultWrite
 from logicpim.rtl.stream import Queue
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
@@ -133,7 +133,7 @@ class Drain(wiring.Component):
     lanes : In, the lanes of ``step``'s token two clocks later
     prior : Out, :class:`~logicpim.rtl.signatures.BufferRead`, must be ready always
     scales, scales_here : In, of the rows of a scaled block, in the clock behind its last step
-    results : Out, :class:`~logicpim.rtl.signatures.BufferWrite`, which must be ready always
+    results : Out, :class:`~logicpim.rtl.signatures.ResultWrite`
     done : Out, in the clock that writes the last result of a job
 
     A block's first result is written ``latency`` clocks after the walker took it, each further
@@ -151,8 +151,7 @@ class Drain(wiring.Component):
             "step": Out(drain_step(config)),
             "lanes": In(tile.rows * 32).array(tile.lanes),
             "prior": Out(BufferRead(config.temp_lines, config.line_bits)),
-            "results": Out(BufferWrite(config.temp_lines, config.line_bits,
-                                       cells_per_line(config))),
+            "results": Out(ResultWrite(config)),
             "scales": In(tile.rows * 32), "scales_here": In(1), "done": Out(1)})
 
     @staticmethod
@@ -167,10 +166,10 @@ class Drain(wiring.Component):
     @classmethod
     def walker(cls, config: Config) -> DrainWalker:
         """A walker that keeps the distances of these pipelines."""
-        # A sum is read a clock before it is added to, and written when the adder is done; what lies
-        # in the temp buffer is read a clock earlier still.
+        # A sum is read a clock before it is added to, and written when the adder is done. What lies
+        # in the temp buffer is read a clock earlier still, two clocks behind its write at least.
         adding, written, late = cls._clocks(config)
-        return DrainWalker(config, apart=1 + Adder.latency + 1, flush=written + late - adding + 1)
+        return DrainWalker(config, apart=1 + Adder.latency + 1, flush=written + late - adding + 2)
 
     def elaborate(self, platform):
         m = Module()
@@ -180,38 +179,50 @@ class Drain(wiring.Component):
         # the next block's fifth beat may be there. Beats before it are the first of their entries
         # and read nothing; the fifth, if it comes so soon, adds to what the first one just wrote.
         m.d.comb += self.released.eq(walker.released)
-        steps = self._delay(m, walker.step, self._written + self._late)
-        last, written = self._last(m, steps)
+        steps = self._delay(m, walker.step, self._written + self._late - 1)
+        next_last, written = self._last(m, steps)
+        last = Signal(next_last.shape(), name="last", reset_less=True)
+        m.d.sync += [last.eq(next_last), self.done.eq(written & next_last.final),
+                     self.results.enable.eq(self._cells(next_last) & written.replicate(
+                         len(self.results.enable)))]
         rows = self._reduce(m, steps, self._scales(m, steps), last)
         m.d.comb += [
             self.step.eq(steps[Tile.latency - 1]),
             self.results.address.eq(last.line),
-            self.results.data.eq(self._line(last, rows)),
-            self.done.eq(written & last.final),
+            self.results.data.eq(self._pair(last, rows)),
         ]
-        wide = last.output_format == Format.FP32
-        row_of = self._token(last)
-        cells = self.config.granule_elements // self.config.tile.rows
-        for token in range(self.config.tile.tokens):
-            for cell in range(cells):
-                here = last.slot == cell
-                if cell % 2:
-                    upper = last.last_row >= self.config.tile.rows // 2
-                    here = Mux(wide, (last.slot == cell - 1) & upper, here)
-                m.d.comb += self.results.enable[token * cells + cell].eq(
-                    written & (row_of == token) & here)
         return m
 
+    def _cells(self, step):
+        """The cells of a line that the results of a step go to."""
+        tile, cells = self.config.tile, self.config.granule_elements // self.config.tile.rows
+        wide = step.output_format == Format.FP32
+        places = []
+        for cell in range(cells):
+            here = step.slot == cell
+            if cell % 2:
+                upper = step.last_row >= tile.rows // 2
+                here = Mux(wide, (step.slot == cell - 1) & upper, here)
+            places.append(here)
+        token = self._token(step)
+        return Cat(Cat(places) & (token == t).replicate(cells) for t in range(tile.tokens))
+
     def _last(self, m, steps):
-        """(the step whose result is there, whether it is to be written)."""
-        now, late = steps[self._written], steps[-1]
+        """(the step whose result is there next clock, whether that is to be written).
+
+        Told a clock before, so that whatever all rows and cells wait for comes from registers.
+        """
+        now = Signal(steps[0].shape(), name="next_last")
+        m.d.comb += now.eq(steps[self._written - 1])
         if self.config.has_bytes:
             return now, self._whole(now) & ~now.partial
-        last, added = Signal(now.shape(), name="last"), late.enable & late.accumulate & late.part
-        m.d.comb += last.eq(now)
+        late = steps[self._written + self._late - 1]
+        added, direct = late.enable & late.accumulate & late.part, now.enable & ~now.accumulate
+        written = Signal(name="next_written")
+        m.d.comb += written.eq(added | direct)
         with m.If(added):
-            m.d.comb += last.eq(late)
-        return last, added | now.enable & ~now.accumulate
+            m.d.comb += now.eq(late)
+        return now, written
 
     def _token(self, step):
         """The token of a step within its group."""
@@ -280,15 +291,7 @@ class Drain(wiring.Component):
         """Results of the rows, 32 bits each, +0 where there is no row."""
         rows, totals = [], Signal(len(scales))
         sums = self._sums(m, steps, totals)
-        adding, rounding = steps[self._adding], steps[self._written - 1]
-        second, output_format = adding.enable & adding.accumulate & adding.part, Signal(Format)
-        m.d.comb += output_format.eq(rounding.output_format)
-        if self.config.has_bytes:
-            second = steps[LANES + LaneReducer.pair_latency].part
-        else:
-            late = steps[self._written + self._late - 1]
-            with m.If(late.enable & late.accumulate & late.part):
-                m.d.comb += output_format.eq(Format.FP32)
+        second, output_format = self._choices(m, steps)
         for r in range(self.config.tile.rows):
             reducer = shared(LaneReducer(split=self.config.has_bytes,
                                          brain=Format.BF16 in self.config.output_formats),
@@ -305,9 +308,20 @@ class Drain(wiring.Component):
             rows.append(Mux(r <= last.last_row, reducer.o, 0) if r else reducer.o)
         return rows
 
-    def _line(self, step, rows):
-        """A line that holds the results in every place where they might belong."""
-        wide = step.output_format == Format.FP32
+    def _choices(self, m, steps):
+        """(adders take their second turn, format of the results): registers, as for all rows."""
+        if self.config.has_bytes:
+            return (steps[LANES + LaneReducer.pair_latency].part,
+                    steps[self._written - 1].output_format)
+        second, output_format = Signal(name="second"), Signal(Format)
+        adding, rounding = steps[self._adding - 1], steps[self._written - 2]
+        late = steps[self._written + self._late - 2]
+        added = late.enable & late.accumulate & late.part
+        m.d.sync += [second.eq(adding.enable & adding.accumulate & adding.part),
+                     output_format.eq(Mux(added, Format.FP32, rounding.output_format))]
+        return second, output_format
+
+    def _pair(self, step, rows):
+        """Two cells: the results of 32 bits, or those of 16 in the place of either."""
         half = Cat(row[:16] for row in rows)
-        pairs = self.config.line_bits // (2 * len(half))
-        return Cat(Mux(wide, Cat(rows), Cat(half, half)) for _ in range(pairs))
+        return Mux(step.output_format == Format.FP32, Cat(rows), Cat(half, half))

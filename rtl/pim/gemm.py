@@ -11,10 +11,10 @@ from logicpim.rtl.pim.sequencer import Sequencer
 from logicpim.rtl.pim.tile import Tile
 from logicpim.rtl.signatures import (
     BufferRead,
-    BufferWrite,
     GemmEvents,
+    OperandRead,
+    ResultWrite,
     beat_stream,
-    cells_per_line,
     gemm_job,
     line_stream,
 )
@@ -38,10 +38,10 @@ class GemmModule(wiring.Component):
     job : In, stream of :func:`~logicpim.rtl.signatures.gemm_job`
     beats : In, :func:`~logicpim.rtl.signatures.beat_stream`
     lines : In, :func:`~logicpim.rtl.signatures.line_stream`, of dealt jobs (``config.stack``)
-    operands : Out, :class:`~logicpim.rtl.signatures.BufferRead`
+    operands : Out, :class:`~logicpim.rtl.signatures.OperandRead`
     prior : Out, :class:`~logicpim.rtl.signatures.BufferRead`, of what results are added to; must be
         ready always
-    results : Out, :class:`~logicpim.rtl.signatures.BufferWrite`; must be ready always
+    results : Out, :class:`~logicpim.rtl.signatures.ResultWrite`
     done : Out, in the clock that writes the last result of a job
     busy : Out, a job is accepted and not done
     events : Out, :class:`~logicpim.rtl.signatures.GemmEvents`
@@ -58,10 +58,9 @@ class GemmModule(wiring.Component):
         super().__init__({
             "job": In(stream.Signature(gemm_job(config))),
             "beats": In(beat_stream(config)),
-            "operands": Out(BufferRead(config.input_lines, config.line_bits)),
+            "operands": Out(OperandRead(config)),
             "prior": Out(BufferRead(config.temp_lines, config.line_bits)),
-            "results": Out(BufferWrite(config.temp_lines, config.line_bits,
-                                       cells_per_line(config))),
+            "results": Out(ResultWrite(config)),
             "done": Out(1), "busy": Out(1), "events": Out(GemmEvents(config)),
             **({"lines": In(line_stream(config))} if config.stack else {})})
 

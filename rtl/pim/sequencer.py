@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from logicpim.rtl.pim.block import beat_kind, beat_place, row_block
 from logicpim.rtl.pim.job import tile_job
 from logicpim.rtl.pim.scales import ScaleReader
-from logicpim.rtl.signatures import BufferRead, GemmEvents, beat_stream, line_stream
+from logicpim.rtl.signatures import GemmEvents, OperandRead, beat_stream, line_stream
 from logicpim.spec.config import Config
 from logicpim.spec.isa import Format
 
@@ -23,11 +23,11 @@ class Sequencer(wiring.Component):
     in turn, in place of groups of tokens; then the other half of the line has its turn.
 
     A step is one operand line with one weight word, in two beats: lower half, upper half. The
-    line is used in the clock in which it arrives; the upper half is kept. The first group takes
+    line is used as it stands at the buffer's port; the upper half is kept. The first group takes
     a word from the stream, the others get it again from a register. So a clock takes a beat if
     weights are there, the line is there and the page of accumulators is free, also from job to
-    job. The operand buffer is asked every other clock; while a step waits, every clock, so that
-    its line is there when its weights come.
+    job. The operand buffer is asked every other clock; while a step waits, only if another reader
+    has taken its line away.
 
     Weights of 8 bits come two words' worth in one: both beats of a step use the same weights,
     one half of them each. In a reshaped job a step is one beat, of a line of its own: the upper
@@ -43,7 +43,7 @@ class Sequencer(wiring.Component):
     -------
     job : In, stream of :func:`~logicpim.rtl.pim.job.tile_job`
     beats : In, :func:`~logicpim.rtl.signatures.beat_stream`; ready does not depend on valid
-    operands : Out, :class:`~logicpim.rtl.signatures.BufferRead`
+    operands : Out, :class:`~logicpim.rtl.signatures.OperandRead`
     lines : In, :func:`~logicpim.rtl.signatures.line_stream`, used by dealt jobs in place of
         ``operands`` (``config.stack``)
     tokens, weights, kind, mask, mask_upper, place : Out, to the tile, registered: a
@@ -62,7 +62,7 @@ class Sequencer(wiring.Component):
         super().__init__({
             "job": In(stream.Signature(tile_job(config))),
             "beats": In(beat_stream(config)),
-            "operands": Out(BufferRead(config.input_lines, config.line_bits)),
+            "operands": Out(OperandRead(config)),
             "tokens": Out(tile.tokens * tile.depth * 16), "weights": Out(config.beat_bits),
             "mask": Out(tile.depth), "mask_upper": Out(tile.depth),
             "kind": Out(beat_kind(config)), "place": Out(beat_place(config)),
@@ -82,7 +82,7 @@ class Sequencer(wiring.Component):
         start, page = Signal(reset_less=True), Signal()
         second = Signal()                       # the upper half of the last step is to be done
         again = Signal(reset_less=True)         # its word is that of the register
-        read = Signal(name="here")              # the step's line has been read
+        read = Signal(name="here")              # the step's line has been read and is still there
         undrained = Signal(2)                   # blocks
         same = Signal(reset_less=True)          # the last step's weights have 8 bits
         odd = Signal(reset_less=True)           # the upper half of a line has its turn
@@ -120,10 +120,7 @@ class Sequencer(wiring.Component):
 
         fetching = self._scales(m, job, lower & end_of_block, end_of_job)
         self._addresses(m, job, lower, end_of_line, last_word)
-        asks = ~(lower & (end_of_job | ~job.reshaped))
-        m.d.comb += self.operands.enable.eq(
-            active & (fetching | (asks & ~job.dealt if self.config.stack else asks)))
-        m.d.sync += read.eq(self.operands.enable & self.operands.ready & ~fetching)
+        self._fetch(m, job, active, read, lower, end_of_job, fetching)
         self._blocks(m, job, page, lower, upper, last_word, Cat(odd, within), end_of_block,
                      end_of_job, undrained)
         m.d.comb += self.job.ready.eq(~active | lower & end_of_job)
@@ -157,6 +154,19 @@ class Sequencer(wiring.Component):
         scales = self._reader.pending if self.config.has_bytes else 0
         m.d.comb += self.lines.ready.eq(lower & job.dealt)
         return Mux(job.dealt, self.lines.valid & ~scales, read)
+
+    def _fetch(self, m, job, active, read, lower, end_of_job, fetching):
+        """Asks for the step's line, and knows whether it is still there."""
+        # Nothing but registers says whether it asks where all steps have two beats: the way from
+        # here to a buffer's memories is long enough.
+        asks = ~read
+        if self.config.has_bytes:
+            asks = asks | job.reshaped & ~(lower & end_of_job)
+        if self.config.stack:
+            asks = asks & ~job.dealt
+        m.d.comb += self.operands.enable.eq(active & (fetching | asks))
+        m.d.sync += read.eq(Mux(self.operands.enable & self.operands.ready, ~fetching,
+                                read & ~lower & ~self.operands.lost))
 
     def _within(self, m, job, word, last_word, lower, end_of_line):
         """(word within its block, it is the block's last)."""

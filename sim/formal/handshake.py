@@ -25,7 +25,7 @@ from logicpim.rtl.pim.drain import Drain
 from logicpim.rtl.pim.job import JobDivider
 from logicpim.rtl.pim.sequencer import Sequencer
 from logicpim.rtl.stack import StackChannel
-from logicpim.rtl.stream import Queue, transfer
+from logicpim.rtl.stream import Queue, SkidBuffer, transfer
 from logicpim.rtl.tsv.gearbox import Gearbox
 from logicpim.rtl.tsv.interface import TsvInterface
 from logicpim.rtl.tsv.io_buffer import IoBuffer
@@ -146,8 +146,8 @@ def masked_environment(m: Module, unit) -> None:
 
 
 UNITS = {
-    Queue: None, InstructionDecoder: None, OperationExecutor: executor_environment,
-    FunctionSlot: slot_environment,
+    Queue: None, SkidBuffer: None, InstructionDecoder: None,
+    OperationExecutor: executor_environment, FunctionSlot: slot_environment,
     Loader: loader_environment, Storer: None, HostPort: host_environment,
     HostWay: None, Ready: None, HostOrder: None, MaskedWrites: masked_environment,
     Dispatcher: None, Collector: None, StackController: None, StackChannel: None,
@@ -157,6 +157,7 @@ UNITS = {
 """All components that give a stream, and what is assumed besides the rule on those they take."""
 
 MAKERS = {Queue: lambda config: Queue(4, depth=4),
+          SkidBuffer: lambda config: SkidBuffer(4),
           OperationExecutor: lambda config: OperationExecutor(config, order=4),
           FunctionSlot: lambda config: FunctionSlot(config, passes=control_executor.PASSES),
           Ready: lambda config: Ready(config, made_access(config)),

@@ -12,7 +12,7 @@ CONFIG = PRESETS["small"]
 
 @pytest.mark.parametrize("waiting", [1, 2])
 def test_patience(waiting):
-    dut = ReadArbiter(CONFIG, lines=CONFIG.input_lines, readers=3)
+    dut = ReadArbiter(lines=CONFIG.input_lines, bits=CONFIG.line_bits, readers=3)
     granted = [0, 0, 0]
 
     async def bench(ctx):
@@ -38,7 +38,7 @@ def test_patience(waiting):
 @pytest.mark.parametrize("urgent", [False, True])
 def test_the_first_is_not_held_up_for_nobody(urgent):
     """Or, if it is urgent, for anybody."""
-    dut = ReadArbiter(CONFIG, lines=CONFIG.input_lines, readers=2, urgent=urgent)
+    dut = ReadArbiter(lines=CONFIG.input_lines, bits=CONFIG.line_bits, readers=2, urgent=urgent)
 
     async def bench(ctx):
         ctx.set(dut.o.ready, 1)

@@ -51,7 +51,8 @@ def test_load(config, words, seed):
     rng = random.Random(seed)
     dut, data = Loader(config), granules(rng, config, words)
     tokens, rows, line = config.tile.tokens, config.tile.rows, 3
-    memory, cells = {}, config.granule_bits // (rows * 16)
+    memory, bits = {}, rows * 16
+    cells = config.granule_bits // bits
     finished = []
 
     async def writes(ctx):
@@ -60,11 +61,12 @@ def test_load(config, words, seed):
                 dut.write.enable, dut.write.ready, dut.write.address, dut.write.data, dut.done)
             if enable and ready:
                 for t in range(tokens):
-                    part = enable >> t * cells & (1 << cells) - 1
-                    assert part in (0, (1 << cells) - 1)
-                    if part:
-                        granule = value >> t * config.granule_bits & (1 << config.granule_bits) - 1
-                        assert memory.setdefault(address * tokens + t, granule) == granule
+                    for c in range(cells):
+                        if enable >> t * cells + c & 1:
+                            at = (t * cells + c) * bits
+                            place = (address * tokens + t, c)
+                            assert place not in memory
+                            memory[place] = value >> at & (1 << bits) - 1
             finished.append(done)
 
     async def bench(ctx):
@@ -91,7 +93,8 @@ def test_load(config, words, seed):
         await ready_at_random(ctx, dut.write.ready, rng)
 
     simulate(dut, bench, writes, stalls)
-    assert memory == {line * tokens + i: granule for i, granule in enumerate(data)}
+    assert memory == {(line * tokens + i, c): granule >> c * bits & (1 << bits) - 1
+                      for i, granule in enumerate(data) for c in range(cells)}
     assert sum(finished) == 1
 
 
@@ -106,14 +109,14 @@ def test_store(config, words, seed):
     out = []
 
     async def memory(ctx):
-        value = rng.getrandbits(config.line_bits)
+        part = min(tokens, rows)
         while True:
             _, _, enable, ready, address = await ctx.tick().sample(
                 dut.read.enable, dut.read.ready, dut.read.address)
-            value = rng.getrandbits(config.line_bits)
+            value = rng.getrandbits(part * config.granule_bits)
             if enable and ready:
-                at = (address - line) * tokens
-                value = join(padded[at:at + tokens], config.granule_bits)
+                at = address * part - line * tokens
+                value = join(padded[at:at + part], config.granule_bits)
             ctx.set(dut.read.data, value)
 
     async def bench(ctx):

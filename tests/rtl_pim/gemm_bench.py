@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth.hdl import Elaboratable, Module
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
@@ -44,11 +44,12 @@ MIXED = SMALL.replace(formats=("fp16", "bf16", "fp8_e4m3", "fp8_e5m2", "int8"),
 
 
 class Bench(Elaboratable):
-    """The module with a temp buffer behind it."""
+    """The module with a temp buffer behind it, in which what is read too soon is wrong."""
 
     def __init__(self, config):
         self.gemm = GemmModule(config)
-        self.readers = ReadArbiter(config, lines=config.temp_lines, readers=2, urgent=True)
+        self.readers = ReadArbiter(lines=config.temp_lines, bits=config.line_bits, readers=2,
+                                   urgent=True)
         self.read = self.readers.i[1]
         self.temp = LineBuffer(lines=config.temp_lines, line_bits=config.line_bits,
                                cells=cells_per_line(config))
@@ -57,10 +58,25 @@ class Bench(Elaboratable):
         m = Module()
         m.submodules.gemm, m.submodules.temp = self.gemm, self.temp
         m.submodules.readers = self.readers
-        wiring.connect(m, self.gemm.results, self.temp.write)
+        results, writer = self.gemm.results, self.temp.write
+        m.d.comb += [writer.enable.eq(results.enable), writer.address.eq(results.address),
+                     writer.data.eq(results.data.replicate(
+                         len(writer.data) // len(results.data)))]
         wiring.connect(m, self.gemm.prior, self.readers.i[0])
-        wiring.connect(m, self.readers.o, self.temp.read)
+        self._read(m, self.readers.o, self.temp.read, writer)
         return m
+
+    def _read(self, m, reader, port, writer):
+        last, address = Signal.like(writer.enable), Signal.like(writer.address)
+        soon, wrong = Signal.like(writer.enable), Signal.like(writer.enable)
+        m.d.sync += [last.eq(writer.enable), address.eq(writer.address), wrong.eq(soon)]
+        m.d.comb += [
+            port.enable.eq(reader.enable), port.address.eq(reader.address),
+            reader.ready.eq(port.ready),
+            soon.eq(Mux(reader.address == writer.address, writer.enable, 0)
+                    | Mux(reader.address == address, last, 0)),
+            reader.data.eq(port.data ^ Cat(bit.replicate(len(port.data) // len(wrong))
+                                           for bit in wrong))]
 
 
 @dataclass
@@ -214,7 +230,12 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
             ctx.set(dut.beats.payload, beats[0] if offered_beat else 0)
 
             read = ready and ctx.get(dut.operands.enable)
-            data = lines[ctx.get(dut.operands.address)] if read else None
+            lost = not read and rng.random() < read_stall   # another reader has the port
+            ctx.set(dut.operands.lost, lost)
+            if read:
+                data = lines[ctx.get(dut.operands.address)]
+            elif lost:
+                data = None
             if offered_job and ctx.get(dut.job.ready):
                 queue.pop(0)
                 offered_job = False
@@ -234,6 +255,7 @@ def run(rng, config, works, beat_stall=0.0, read_stall=0.0, job_stall=0.0):
                 break
         assert len(done) == len(works) and not beats and not queue
         assert (written == due).all()
+        await ctx.tick()    # what is written last may be read from the second clock after
         for line, content in enumerate(expected):
             ctx.set(bench.read.address, line)
             ctx.set(bench.read.enable, 1)

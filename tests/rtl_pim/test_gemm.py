@@ -25,7 +25,7 @@ run, shaped = bench.run, bench.shaped
 
 
 @pytest.mark.parametrize("stalls", [{}, {"beat_stall": 0.4}, {"read_stall": 0.4},
-                                    {"beat_stall": 0.2, "read_stall": 0.2, "job_stall": 0.9}])
+                                    {"beat_stall": 0.4, "read_stall": 0.4, "job_stall": 0.9}])
 def test_random_jobs(seed, stalls):
     rng = np.random.default_rng(seed)
     works = list(jobs(rng, SMALL, random_sizes(rng, SMALL, 4)))
