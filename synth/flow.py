@@ -16,17 +16,18 @@ from logicpim.spec.link import BAUD
 
 from . import tools
 from .boards.base import Board, BoardTop
+from .spread import spread
 
 TOP, CORE = "top", "prototype"
 
 # Around block RAM that is read with a clock, Yosys builds registers for a place that is read and
-# written at once. Two kinds need none: Amaranth's FIFOs (`storage`) never do so, and of a bank of
-# the DRAM nobody uses what it then gives. A line buffer does need them: while one cell of a line is
-# written, the others must be read right, which block RAM alone does not promise.
+# written at once. None of ours needs them: Amaranth's FIFOs (`storage`) never do so, and of a bank
+# of the DRAM or a cell of a line buffer nobody uses what it then gives.
 MEMORIES = """\
 setattr -set no_rw_check 1 m:storage
 setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i r:MEMID=*storage %i
 setparam -set COLLISION_X_MASK 1'1 logicpim_bank_memory*/t:$memrd_v2
+setparam -set COLLISION_X_MASK 1'1 logicpim_line_memory*/t:$memrd_v2
 """
 
 
@@ -48,6 +49,8 @@ class Family:
         From a platform, those of the packer.
     resources : dict
         Name in a report to the cells that count, each with its weight.
+    spread : callable or None
+        Adds LUTs to the netlist that keep a placement from being dense; returns their number.
     """
 
     synthesis: str
@@ -58,18 +61,21 @@ class Family:
     arguments: Callable
     pack: Callable
     resources: dict[str, dict[str, int]]
+    spread: Callable | None = None
 
 
 FAMILIES = {
     "ecp5": Family(
         synthesis="synth_ecp5", nextpnr="nextpnr-ecp5", packer="ecppack", constraints="lpf",
         bitstream="bit",
+        # Of a channel this placer makes two thirds of the wire that the default one makes.
         arguments=lambda p: [p._nextpnr_device_options[p.device], "--package",
                              p._nextpnr_package_options[p.package].upper(), "--speed", p.speed,
+                             "--placer", "static", "--router", "router2",
                              "--lpf", "top.lpf", "--textcfg", "placed"],
         pack=lambda p: ["--compress", "--input", "placed", "--bit", "top.bit"],
         resources={"luts": {"TRELLIS_COMB": 1}, "flip_flops": {"TRELLIS_FF": 1},
-                   "dsps": {"MULT18X18D": 1}, "brams": {"DP16KD": 1}}),
+                   "dsps": {"MULT18X18D": 1}, "brams": {"DP16KD": 1}}, spread=spread),
     "gw5a": Family(
         # Amaranth's pins bring buffers; Yosys would give some to the modules that it keeps too.
         synthesis="synth_gowin -family gw5a -noiopads",
@@ -115,6 +121,7 @@ def build(board: Board, config: Config, work: Path, seed: int, note: Callable,
     note("synthesising with Yosys")
     with _followed(work / "script.ys.log", progress):
         tools.yosys(_script(shared, family, board.clock_hz), work)
+    left_out = family.spread(work / "netlist.json") if family.spread else 0
     note(f"placing and routing for {board.clock_hz / 1e6:g} MHz")
     with _followed(work / "nextpnr.log", progress):
         tools.run(family.nextpnr, [
@@ -123,6 +130,7 @@ def build(board: Board, config: Config, work: Path, seed: int, note: Callable,
             "--timing-allow-fail", "-q", "-l", "nextpnr.log"], work)
     report = json.loads((work / "report.json").read_text())
     found = _figures(report, family)
+    found["luts"] -= left_out
     if found["fmax_mhz"] * 1e6 < board.clock_hz:
         raise ToolError(f"{board.name} reaches {found['fmax_mhz']} MHz of the "
                         f"{board.clock_hz / 1e6:g} MHz it is to run at: try another --seed, or a "

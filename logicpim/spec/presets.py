@@ -9,13 +9,13 @@ from .config import Config, Tile
 from .dram import Organisation
 from .errors import ConfigError
 
-# 64 multipliers for an LFE5U-85F, without the function modules (docs/fpga.md). Two rows, as each
+# 32 multipliers for an LFE5U-85F, without the function modules (docs/fpga.md). Two rows, as each
 # has three adders of 32 bits behind it.
 _BOARD = Config(
-    tile=Tile(tokens=4, rows=2, depth=8), functions=False,
+    tile=Tile(tokens=2, rows=2, depth=8), functions=False,
     dram=Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=32, columns=32,
                       bundle_banks=2),
-    timing="bram", input_buffer_bytes=65536, temp_buffer_bytes=65536, word_fifo=8, queue_depth=4)
+    timing="bram", input_buffer_bytes=32768, temp_buffer_bytes=32768, word_fifo=8, queue_depth=4)
 
 PRESETS = {
     config.name: config for config in (

@@ -17,7 +17,7 @@ from logicpim.rtl.pim.buffer import LineMemory
 from logicpim.rtl.stream import connect
 from logicpim.spec.errors import ToolError
 from logicpim.spec.presets import PRESETS, load_config
-from logicpim.synth import boards, flow, tools
+from logicpim.synth import boards, flow, spread, tools
 
 SMALLEST = ["tile.tokens=1", "tile.rows=2", "tile.depth=4", "tile.groups=1",
             "dram.rows=16", "dram.columns=8", "input_buffer_bytes=2048", "temp_buffer_bytes=2048",
@@ -93,3 +93,20 @@ def test_a_channel(tmp_path):
     found = flow.build(board, config, tmp_path, 1, lambda text: None)
     assert found["dsps"] >= config.tile.macs and found["brams"] >= 2
     assert (tmp_path / "top.bit").stat().st_size > 100_000
+
+
+def test_rows_left_out(tmp_path):
+    """As many as the design can spare, a third at most; fixed LUTs on places that there are."""
+    assert [len(spread.rows_left_out(n)) for n in (0, 34_000, 50_000, 84_000)] == [28, 28, 3, 0]
+    assert len(spread.ROWS) * len(spread.COLUMNS) * len(spread.SLOTS) == 83_640
+    netlist = tmp_path / "netlist.json"
+    cell = {"type": "CCU2C", "attributes": {}, "connections": {}}
+    netlist.write_text(json.dumps({"modules": {
+        "other": {"attributes": {}, "cells": {}},
+        "top": {"attributes": {"top": "1"}, "cells": {f"c{i}": cell for i in range(25_000)}}}}))
+    added = spread.spread(netlist)
+    modules = json.loads(netlist.read_text())["modules"]
+    places = {c["attributes"]["BEL"] for c in modules["top"]["cells"].values() if
+              c["type"] == "LUT4"}
+    assert added == len(places) == 3 * 123 * 8 and not modules["other"]["cells"]
+    assert len({place.split("/")[1] for place in places}) == 3
