@@ -16,7 +16,7 @@ from .io import Progress, add_json_option, count, listing, table, whole
 EPILOG = """\
 The gateware is a whole channel, its DRAM in block RAM and the serial link, of the configuration
 that is called as the board. Yosys, nextpnr and the packer come from PyPI: pip install
-'logicpim[fpga]'. An FPGA that is full takes a quarter of an hour. What misses its clock is no
+'logicpim[fpga]'. A channel takes some 20 minutes. What misses its clock is no
 bitstream but an error. docs/fpga.md says how to load it and what to do then.
 
 what the keys mean
