@@ -59,7 +59,7 @@ class ReadArbiter(wiring.Component):
                     m.d.comb += self.o.address.eq(reader.address)
                 if index:
                     m.d.comb += self.others.eq(1)
-            free = here & ~wins if index else ~wins
+            free = free & ~wins
         return m
 
 
@@ -96,5 +96,5 @@ class WriteArbiter(wiring.Component):
                 m.d.comb += self.o.enable.eq(writer.enable)
                 if writer is not last:
                     m.d.comb += [self.o.address.eq(writer.address), self.o.data.eq(writer.data)]
-            free = here & ~wins
+            free = free & ~wins
         return m

@@ -6,6 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
+from logicpim.rtl.pim.buffer import write_results
 from logicpim.rtl.signatures import (
     BufferRead,
     BufferWrite,
@@ -119,10 +120,7 @@ class BufferPorts(wiring.Component):
                      operands.ready.eq(reader.ready), operands.data.eq(reader.data),
                      operands.lost.eq(input_readers.others)]
         connect(m, flipped(self.prior), temp_readers.i[0])
-        results, writer = self.results, temp_writers.i[0]
-        m.d.comb += [writer.enable.eq(results.enable), writer.address.eq(results.address),
-                     writer.data.eq(results.data.replicate(
-                         len(writer.data) // len(results.data)))]
+        write_results(m, self.results, temp_writers.i[0])
         if config.functions:
             connect(m, flipped(self.sources), temp_readers.i[2])
             connect(m, flipped(self.activations), input_writers.i[1])

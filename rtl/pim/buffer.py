@@ -97,3 +97,10 @@ class LineBuffer(wiring.Component):
             memory.write_data.eq(data),
         ]
         return m
+
+
+def write_results(m: Module, results, port) -> None:
+    """Connect a :class:`~logicpim.rtl.signatures.ResultWrite` to a whole line's writer."""
+    times = len(port.data) // len(results.data)
+    m.d.comb += [port.enable.eq(results.enable), port.address.eq(results.address),
+                 port.data.eq(results.data.replicate(times))]

@@ -25,6 +25,7 @@ def test_patience(waiting):
             enabled = [ctx.get(port.enable) for port in dut.i]
             winners = [i for i in range(3) if ready[i] and enabled[i]]
             assert len(winners) == 1 and ctx.get(dut.o.address) == winners[0]
+            assert ctx.get(dut.others) == (winners[0] != 0)
             granted[winners[0]] += 1
             await ctx.tick()
 

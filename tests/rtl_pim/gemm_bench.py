@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
 from logicpim.rtl.control.arbiter import ReadArbiter
-from logicpim.rtl.pim.buffer import LineBuffer
+from logicpim.rtl.pim.buffer import LineBuffer, write_results
 from logicpim.rtl.pim.gemm import GemmModule
 from logicpim.rtl.signatures import cells_per_line
 from logicpim.sim.model import layout
@@ -58,12 +58,9 @@ class Bench(Elaboratable):
         m = Module()
         m.submodules.gemm, m.submodules.temp = self.gemm, self.temp
         m.submodules.readers = self.readers
-        results, writer = self.gemm.results, self.temp.write
-        m.d.comb += [writer.enable.eq(results.enable), writer.address.eq(results.address),
-                     writer.data.eq(results.data.replicate(
-                         len(writer.data) // len(results.data)))]
+        write_results(m, self.gemm.results, self.temp.write)
         wiring.connect(m, self.gemm.prior, self.readers.i[0])
-        self._read(m, self.readers.o, self.temp.read, writer)
+        self._read(m, self.readers.o, self.temp.read, self.temp.write)
         return m
 
     def _read(self, m, reader, port, writer):
