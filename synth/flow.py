@@ -68,7 +68,8 @@ FAMILIES = {
     "ecp5": Family(
         synthesis="synth_ecp5", nextpnr="nextpnr-ecp5", packer="ecppack", constraints="lpf",
         bitstream="bit",
-        # Of a channel this placer makes two thirds of the wire that the default one makes.
+        # Of a channel this placer makes less wire than the default one. All boards of the family
+        # have an LFE5U-85F, which `spread` is for.
         arguments=lambda p: [p._nextpnr_device_options[p.device], "--package",
                              p._nextpnr_package_options[p.package].upper(), "--speed", p.speed,
                              "--placer", "static", "--router", "router2",
