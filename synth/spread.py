@@ -34,12 +34,25 @@ def rows_left_out(luts: int) -> list[int]:
     return [ROWS[(2 * i + 1) * len(ROWS) // (2 * count)] for i in range(count)]
 
 
+def luts_of(modules: dict, name: str) -> int:
+    """LUTs of a module of a netlist and of those in it, each as often as it is there."""
+    found = {}
+
+    def count(kind):
+        if kind not in found:
+            cells = modules[kind]["cells"].values() if kind in modules else ()
+            found[kind] = LUTS.get(kind, 0) + sum(count(cell["type"]) for cell in cells)
+        return found[kind]
+
+    return count(name)
+
+
 def spread(netlist: Path) -> int:
     """Puts the fixed LUTs into a netlist of Yosys (JSON); returns how many they are."""
     design = json.loads(netlist.read_text())
-    top = next(m for m in design["modules"].values() if int(m["attributes"].get("top", "0"), 2))
-    cells = top["cells"]
-    luts = sum(LUTS.get(cell["type"], 0) for cell in cells.values())
+    modules = design["modules"]
+    top = next(n for n, m in modules.items() if int(m["attributes"].get("top", "0"), 2))
+    cells, luts = modules[top]["cells"], luts_of(modules, top)
     pins = {"A": "input", "B": "input", "C": "input", "D": "input", "Z": "output"}
     fixed = {}
     for y in rows_left_out(luts):

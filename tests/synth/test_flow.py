@@ -102,11 +102,12 @@ def test_rows_left_out(tmp_path):
     netlist = tmp_path / "netlist.json"
     cell = {"type": "CCU2C", "attributes": {}, "connections": {}}
     netlist.write_text(json.dumps({"modules": {
-        "other": {"attributes": {}, "cells": {}},
-        "top": {"attributes": {"top": "1"}, "cells": {f"c{i}": cell for i in range(25_000)}}}}))
+        "other": {"attributes": {}, "cells": {f"c{i}": cell for i in range(12_000)}},
+        "top": {"attributes": {"top": "1"}, "cells": {f"c{i}": cell for i in range(1_000)} | {
+            f"o{i}": {**cell, "type": "other"} for i in range(2)}}}}))
     added = spread.spread(netlist)
     modules = json.loads(netlist.read_text())["modules"]
     places = {c["attributes"]["BEL"] for c in modules["top"]["cells"].values() if
               c["type"] == "LUT4"}
-    assert added == len(places) == 3 * 123 * 8 and not modules["other"]["cells"]
+    assert added == len(places) == 3 * 123 * 8 and len(modules["other"]["cells"]) == 12_000
     assert len({place.split("/")[1] for place in places}) == 3
