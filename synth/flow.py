@@ -83,7 +83,7 @@ FAMILIES = {
         nextpnr="nextpnr-himbaechel-gowin", packer="gowin_pack", constraints="cst",
         bitstream="fs",
         arguments=lambda p: ["--device", p.part, "--vopt", f"family={p.family}", "--vopt",
-                             "cst=top.cst", "--write", "placed.json"],
+                             "cst=top.cst", "--router", "router2", "--write", "placed.json"],
         pack=lambda p: ["-d", p.family, "-o", "top.fs", "placed.json"],
         resources={"luts": {"LUT4": 1}, "flip_flops": {"DFF": 1},
                    "dsps": {"MULT12X12": 1}, "brams": {"BSRAM": 1}}),

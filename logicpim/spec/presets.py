@@ -30,7 +30,13 @@ PRESETS = {
                host_burst=4),
         _BOARD.replace(name="ulx3s-85f"),
         _BOARD.replace(name="ecpix5-85f"),
-        _BOARD.replace(name="tang-mega-138k"),
+        # The smallest channel: of 32 multipliers nextpnr takes too long to place one in this FPGA.
+        _BOARD.replace(name="tang-mega-138k",
+                       tile=Tile(tokens=1, rows=2, depth=4, groups=1),
+                       dram=Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=16,
+                                         columns=8, bundle_banks=2),
+                       input_buffer_bytes=2048, temp_buffer_bytes=2048, word_fifo=4,
+                       queue_depth=2),
     )
 }
 """``channel``: one channel of the paper's point, with the buffers of a stack; ``paper``: 32 of
