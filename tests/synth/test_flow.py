@@ -16,12 +16,8 @@ from logicpim.rtl.link.uart import UartReceiver, UartTransmitter
 from logicpim.rtl.pim.buffer import LineMemory
 from logicpim.rtl.stream import connect
 from logicpim.spec.errors import ToolError
-from logicpim.spec.presets import PRESETS, load_config
+from logicpim.spec.presets import PRESETS
 from logicpim.synth import boards, flow, spread, tools
-
-SMALLEST = ["tile.tokens=1", "tile.rows=2", "tile.depth=4", "tile.groups=1",
-            "dram.rows=16", "dram.columns=8", "input_buffer_bytes=2048", "temp_buffer_bytes=2048",
-            "word_fifo=4", "queue_depth=2"]
 
 
 class Echo(wiring.Component):
@@ -88,8 +84,8 @@ def test_a_missed_clock(monkeypatch, tmp_path):
 
 @pytest.mark.full
 def test_a_channel(tmp_path):
-    """The smallest channel there is, all the way, at a clock that leaves room."""
-    config, board = load_config("ulx3s-85f", SMALLEST), boards.board("ulx3s-85f").at(25_000_000)
+    """The smallest channel, another board's preset, all the way, at a clock that leaves room."""
+    config, board = PRESETS["tang-mega-138k"], boards.board("ulx3s-85f").at(25_000_000)
     found = flow.build(board, config, tmp_path, 1, lambda text: None)
     assert found["dsps"] >= config.tile.macs and found["brams"] >= 2
     assert (tmp_path / "top.bit").stat().st_size > 100_000
