@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from logicpim.rtl.pim.multiplier import Multiplier, multiply
-from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros, sticky_shift
+from logicpim.rtl.pim.pipeline import Pipeline, leading_zeros
 
 CANONICAL_NAN = 0x7FC00000
 ONE = 0x3F800000
@@ -42,12 +42,16 @@ class Adder(wiring.Component):
         values = self._order(m)
         big, small, shift, exponent, sign, subtract, special, nan = pipe.cut("order", **values)
 
-        # Two bits below the last, and one that says whether anything was lost below these.
-        aligned, lost = sticky_shift(m, Cat(Const(0, 3), small), shift, "aligned")
-        total = Signal(28)
-        m.d.comb += total.eq(Cat(Const(0, 3), big)
-                             + (Cat(aligned[0] | lost, aligned[1:], Const(0, 1))
-                                ^ subtract.replicate(28)) + subtract)
+        # Two bits below the last, and one that says whether anything was lost below these: by a
+        # mask beside the shift, as the carry chain waits for both.
+        whole, aligned, lost, total = Signal(27), Signal(27), Signal(), Signal(28)
+        m.d.comb += [
+            whole.eq(Cat(Const(0, 3), small)),
+            aligned.eq(whole >> shift),
+            lost.eq((whole & ~(Const((1 << 27) - 1, 27) << shift)[:27]).any()),
+            total.eq(Cat(Const(0, 3), big) + (Cat(aligned[0] | lost, aligned[1:], Const(0, 1))
+                                              ^ subtract.replicate(28)) + subtract),
+        ]
         total, zeros, least, above, sign, subtract, special, nan = pipe.cut(
             "add", total=total, zeros=self._zeros(m, big, small, shift, exponent, subtract),
             least=exponent == 1, above=(exponent + 1)[:8], sign=sign,
@@ -65,8 +69,10 @@ class Adder(wiring.Component):
         left, right = (Cat(x[:23], n) for x, n in zip((a, b), normal, strict=True))
         lefts, rights = (Cat(x[23] | ~n, x[24:31]) for x, n in zip((a, b), normal, strict=True))
         ones = [x[23:31].all() for x in (a, b)]
-        distance = Signal(8)
-        m.d.comb += distance.eq(Mux(swap, rights - lefts, lefts - rights))
+        # The exponents alone say which is greater of two that differ, sooner than ``swap`` does.
+        above, distance = Signal(9), Signal(8)
+        m.d.comb += [above.eq(lefts - rights),
+                     distance.eq(Mux(above[8], rights - lefts, above))]
         subtract = a[31] ^ b[31]
         return {
             "big": Mux(swap, right, left), "small": Mux(swap, left, right),
@@ -89,20 +95,20 @@ class Adder(wiring.Component):
     def _round(self, m, total, zeros, least, above, sign, subtract, special, nan):
         # With its leading one at bit 27 the sum has the exponent above: shifted by less than that.
         none, one, exact = Signal(), Signal(), Signal()
-        kept, shifted, by = Signal(28), Signal(28), Signal(5)
+        kept, shifted = Signal(28), Signal(28)
         m.d.comb += [
             none.eq(total[27]), one.eq(total[26] | least),
             exact.eq(zeros > 2),
-            by.eq(Mux(exact, zeros, Mux(none, 0, Mux(one, 1, 2)))),
             kept.eq(Mux(none, total, Mux(one, total << 1, total << 2))),
             shifted.eq(total << zeros),
         ]
-        biased, rounded, result = Signal(8), Signal(31), Signal(31)
+        biased, left, rounded, result = Signal(8), Signal(8), Signal(31), Signal(31)
         up = kept[3] & (kept[4] | kept[:3].any())
         m.d.comb += [
-            biased.eq(above - by),
+            biased.eq(above - Mux(none, 0, Mux(one, 1, 2))),
+            left.eq(above - zeros),
             rounded.eq(Cat(kept[4:27], biased & kept[27].replicate(8)) + up),
-            result.eq(Mux(exact, Cat(shifted[4:27], biased & shifted[27].replicate(8)), rounded)),
+            result.eq(Mux(exact, Cat(shifted[4:27], left & shifted[27].replicate(8)), rounded)),
         ]
         # Rounding up from the greatest number makes an infinity by itself.
         with m.If(special | above.all() & total[27]):

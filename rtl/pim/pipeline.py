@@ -53,17 +53,6 @@ def normalise(m: Module, value: Value, steps, name: str = "normalise") -> tuple[
     return value, Cat(taken)
 
 
-def sticky_shift(m: Module, value: Value, amount: Value, name: str = "shifted"):
-    """``value >> amount``, in its width, and whether any bit that is set was lost."""
-    lost = []
-    for step, by in enumerate(amount):
-        shifted = Signal(len(value), name=f"{name}_{step}")
-        m.d.comb += shifted.eq(Mux(by, value >> (1 << step), value))
-        lost.append(by & value[:1 << step].any())
-        value = shifted
-    return value, Cat(lost).any()
-
-
 def leading_zeros(m: Module, value: Value, name: str = "zeros") -> Value:
     """Number of zeros above the leading one; its greatest value if there is no one.
 
