@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from logicpim.rtl.generate.share import sharing, to_rtlil
@@ -31,6 +31,13 @@ setparam -set COLLISION_X_MASK 1'1 logicpim_line_memory*/t:$memrd_v2
 """
 
 
+# What a wire costs that another net has, in nextpnr's router2: 4 in the first round and 4 more in
+# each, where 0.5 and 2 more are usual. A net that can go round does so at once; by the usual prices
+# twice as many rounds were needed, each of them longer (docs/fpga.md).
+ROUTER2 = {"router2/initCurrCongWeight": "4", "router2/currCongWeightMult": "4",
+           "router2/estimateWeight": "1"}
+
+
 @dataclass(frozen=True)
 class Family:
     """How a family of FPGAs is synthesised, placed and packed.
@@ -49,6 +56,8 @@ class Family:
         From a platform, those of the packer.
     resources : dict
         Name in a report to the cells that count, each with its weight.
+    settings : dict
+        Of nextpnr, those that have no option: they travel in the netlist.
     spread : callable or None
         Adds LUTs to the netlist that keep a placement from being dense; returns their number.
     """
@@ -61,6 +70,7 @@ class Family:
     arguments: Callable
     pack: Callable
     resources: dict[str, dict[str, int]]
+    settings: dict[str, str] = field(default_factory=dict)
     spread: Callable | None = None
 
 
@@ -76,7 +86,8 @@ FAMILIES = {
                              "--lpf", "top.lpf", "--textcfg", "placed"],
         pack=lambda p: ["--compress", "--input", "placed", "--bit", "top.bit"],
         resources={"luts": {"TRELLIS_COMB": 1}, "flip_flops": {"TRELLIS_FF": 1},
-                   "dsps": {"MULT18X18D": 1}, "brams": {"DP16KD": 1}}, spread=spread),
+                   "dsps": {"MULT18X18D": 1}, "brams": {"DP16KD": 1}},
+        settings=ROUTER2, spread=spread),
     "gw5a": Family(
         # Amaranth's pins bring buffers; Yosys would give some to the modules that it keeps too.
         synthesis="synth_gowin -family gw5a -noiopads",
@@ -122,7 +133,7 @@ def build(board: Board, config: Config, work: Path, seed: int, note: Callable,
     note("synthesising with Yosys")
     with _followed(work / "script.ys.log", progress):
         tools.yosys(_script(shared, family, board.clock_hz), work)
-    left_out = family.spread(work / "netlist.json") if family.spread else 0
+    left_out = _prepare(work / "netlist.json", family)
     note(f"placing and routing for {board.clock_hz / 1e6:g} MHz")
     with _followed(work / "nextpnr.log", progress):
         tools.run(family.nextpnr, [
@@ -175,6 +186,16 @@ def _write(board: Board, config: Config, platform, family: Family, work: Path) -
     return list(registry.modules)
 
 
+def _prepare(netlist: Path, family: Family) -> int:
+    """Settings and fixed LUTs into a netlist of Yosys (JSON); returns how many LUTs."""
+    design = json.loads(netlist.read_text())
+    top = design["modules"][TOP]
+    top["settings"] = {**top.get("settings", {}), **family.settings}
+    left_out = family.spread(design["modules"], TOP) if family.spread else 0
+    netlist.write_text(json.dumps(design))
+    return left_out
+
+
 def _text(content) -> str:
     return content.decode() if isinstance(content, bytes) else content
 
@@ -193,7 +214,7 @@ def _figures(report: dict, family: Family) -> dict:
     found = {"fmax_mhz": round(min(v["achieved"] for v in report["fmax"].values()), 1)}
     for name, cells in family.resources.items():
         used = report["utilization"]
-        for key, field in ((name, "used"), (f"{name}_of", "available")):
-            found[key] = sum(used[cell][field] * weight for cell, weight in cells.items()
+        for key, kind in ((name, "used"), (f"{name}_of", "available")):
+            found[key] = sum(used[cell][kind] * weight for cell, weight in cells.items()
                              if cell in used)
     return found

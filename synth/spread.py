@@ -7,9 +7,6 @@ fit there. LUTs without a wire, fixed in whole rows (a carry chain runs along on
 that.
 """
 
-import json
-from pathlib import Path
-
 COLUMNS = range(2, 125)
 """Of tiles with eight LUTs, as nextpnr numbers them."""
 
@@ -47,11 +44,8 @@ def luts_of(modules: dict, name: str) -> int:
     return count(name)
 
 
-def spread(netlist: Path) -> int:
-    """Puts the fixed LUTs into a netlist of Yosys (JSON); returns how many they are."""
-    design = json.loads(netlist.read_text())
-    modules = design["modules"]
-    top = next(n for n, m in modules.items() if int(m["attributes"].get("top", "0"), 2))
+def spread(modules: dict, top: str) -> int:
+    """Puts the fixed LUTs into the modules of a netlist of Yosys; returns how many they are."""
     cells, luts = modules[top]["cells"], luts_of(modules, top)
     pins = {"A": "input", "B": "input", "C": "input", "D": "input", "Z": "output"}
     fixed = {}
@@ -64,5 +58,4 @@ def spread(netlist: Path) -> int:
                     "attributes": {"BEL": place}, "port_directions": pins,
                     "connections": {pin: [] for pin in pins}}
     cells.update(fixed)
-    netlist.write_text(json.dumps(design))
     return len(fixed)

@@ -10,10 +10,10 @@ from .dram import Organisation
 from .errors import ConfigError
 
 # 32 multipliers for an LFE5U-85F, without the function modules (docs/fpga.md). Two rows, as each
-# has three adders of 32 bits behind it.
+# has three adders of 32 bits behind it; one bundle of DRAM, as each of its words lasts two beats.
 _BOARD = Config(
     tile=Tile(tokens=2, rows=2, depth=8), functions=False,
-    dram=Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=32, columns=32,
+    dram=Organisation(ranks=1, bank_groups=2, banks_per_group=1, rows=64, columns=32,
                       bundle_banks=2),
     timing="bram", input_buffer_bytes=32768, temp_buffer_bytes=32768, word_fifo=8, queue_depth=4)
 

@@ -12,6 +12,6 @@ def _platform():
 
 BOARD = Board(
     name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F-6BG381C", family="ecp5",
-    platform=_platform, input_hz=25_000_000, clock_hz=40_000_000, pll=ecp5_pll,
+    platform=_platform, input_hz=25_000_000, clock_hz=50_000_000, pll=ecp5_pll,
     connect="US1, the micro-USB port of the FT231X: a /dev/ttyUSB; load with "
             "`openFPGALoader -b ulx3s`")

@@ -62,7 +62,7 @@ def fake(monkeypatch):
 def test_bitstream_and_report(logicpim, fake, tmp_path):
     made = fake(61.23)
     result = logicpim("build", "ulx3s-85f", "-o", "out", "--seed", 5, "--json").json
-    assert KEYS <= set(result) and result["fmax_mhz"] == 61.2 and result["target_mhz"] == 40
+    assert KEYS <= set(result) and result["fmax_mhz"] == 61.2 and result["target_mhz"] == 50
     assert (result["luts"], result["luts_of"], result["seed"]) == (7, 9, 5)
     assert made.calls == ["yosys", "nextpnr-ecp5", "ecppack"]
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"ulx3s-85f.bit", "report.json"}
@@ -87,7 +87,7 @@ def test_another_family(logicpim, fake, tmp_path):
 
 
 @pytest.mark.parametrize("mhz, fails, words", [
-    (39.9, None, ["ulx3s-85f reaches 39.9 MHz", "40 MHz", "--seed"]),
+    (49.9, None, ["ulx3s-85f reaches 49.9 MHz", "50 MHz", "--seed"]),
     (60, "nextpnr-ecp5", ["nextpnr-ecp5 failed"]),
     (60, "ecppack", ["ecppack failed"]),
 ])

@@ -71,6 +71,8 @@ def test_pins_and_clock(monkeypatch, tmp_path, name):
     family = flow.FAMILIES[board.family]
     assert (tmp_path / f"top.{family.bitstream}").stat().st_size > 10_000
     assert f"{board.clock_hz / 1e6:.2f} MHz" in (tmp_path / "nextpnr.log").read_text()
+    top = json.loads((tmp_path / "netlist.json").read_text())["modules"]["top"]
+    assert top.get("settings", {}) == family.settings
 
 
 @pytest.mark.full
@@ -91,18 +93,16 @@ def test_a_channel(tmp_path):
     assert (tmp_path / "top.bit").stat().st_size > 100_000
 
 
-def test_rows_left_out(tmp_path):
+def test_rows_left_out():
     """As many as the design can spare, a third at most; fixed LUTs on places that there are."""
     assert [len(spread.rows_left_out(n)) for n in (0, 34_000, 50_000, 84_000)] == [28, 28, 3, 0]
     assert len(spread.ROWS) * len(spread.COLUMNS) * len(spread.SLOTS) == 83_640
-    netlist = tmp_path / "netlist.json"
     cell = {"type": "CCU2C", "attributes": {}, "connections": {}}
-    netlist.write_text(json.dumps({"modules": {
+    modules = {
         "other": {"attributes": {}, "cells": {f"c{i}": cell for i in range(12_000)}},
         "top": {"attributes": {"top": "1"}, "cells": {f"c{i}": cell for i in range(1_000)} | {
-            f"o{i}": {**cell, "type": "other"} for i in range(2)}}}}))
-    added = spread.spread(netlist)
-    modules = json.loads(netlist.read_text())["modules"]
+            f"o{i}": {**cell, "type": "other"} for i in range(2)}}}
+    added = spread.spread(modules, "top")
     places = {c["attributes"]["BEL"] for c in modules["top"]["cells"].values() if
               c["type"] == "LUT4"}
     assert added == len(places) == 3 * 123 * 8 and len(modules["other"]["cells"]) == 12_000
