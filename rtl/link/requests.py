@@ -72,7 +72,7 @@ class RequestServer(wiring.Component):
         self._head = Signal(8 * size(HEADER))       # of the request at hand
         self._current, self._known = Signal.like(self._head), Signal()
         self._kind, self._count = Signal(8), Signal(8)
-        self._target, self._beyond = Signal(8 * size(TARGET)), Signal()
+        self._target = Signal(8 * size(TARGET))
         self._mask_bytes = config.granule_bytes // 8
         self._unit = max(INSTRUCTION_BYTES, config.granule_bytes + self._mask_bytes,
                          size(IDENTITY))
@@ -219,10 +219,9 @@ class RequestServer(wiring.Component):
 
     def _granules(self, m: Module) -> None:
         """A granule through the host port."""
-        target, region, beyond = self._target, 8 * TARGET[0].size, self._beyond
+        target, region = self._target, 8 * TARGET[0].size
         address = len(self.host_req_address)
-        # Bytes come or go between a new target and its granule: a clock is always there.
-        m.d.sync += beyond.eq(target[2:region].any() | target[region + address:].any())
+        beyond = target[2:region].any() | target[region + address:].any()
         with m.State("write"):
             m.d.comb += self.host_req_valid.eq(~beyond)
             with m.If(self.host_req_region == Region.DRAM):
