@@ -112,8 +112,8 @@ class SkidBuffer(wiring.Component):
         ]
         m.d.sync += [level.eq(level + transfer(self.i) - transfer(self.o)),
                      first.eq(first ^ transfer(self.o)), last.eq(last ^ transfer(self.i))]
-        # A place that is free takes whatever is there: to keep it, ``valid`` is not waited for, which
-        # comes late and would have as many registers to reach as a payload has bits.
+        # A place that is free takes whatever is there. Its enable does not wait for ``valid``,
+        # which may come late and would have as many registers to reach as a payload has bits.
         for index, place in enumerate(places):
             with m.If(self.i.ready & (last == index)):
                 m.d.sync += place.eq(self.i.payload)
