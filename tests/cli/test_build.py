@@ -34,7 +34,8 @@ class Tools:
         if tool == self.fails:
             raise ToolError(f"{tool} failed: as it was told")
         if "--report" in arguments:
-            cells = json.loads((folder / "netlist.json").read_text())["modules"]["top"]["cells"]
+            top = json.loads((folder / "netlist.json").read_text())["modules"]["top"]
+            cells, self.settings = top["cells"], top["settings"]
             used = {cell: {"used": 7, "available": 9} for family in flow.FAMILIES.values()
                     for cells_of in family.resources.values() for cell in cells_of}
             used["TRELLIS_COMB"]["used"] += len(cells)      # those that only keep others apart
@@ -65,6 +66,7 @@ def test_bitstream_and_report(logicpim, fake, tmp_path):
     assert KEYS <= set(result) and result["fmax_mhz"] == 61.2 and result["target_mhz"] == 50
     assert (result["luts"], result["luts_of"], result["seed"]) == (7, 9, 5)
     assert made.calls == ["yosys", "nextpnr-ecp5", "ecppack"]
+    assert made.settings == flow.FAMILIES["ecp5"].settings != {}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"ulx3s-85f.bit", "report.json"}
     assert result["bitstream"] == str(tmp_path / "out" / "ulx3s-85f.bit")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == result
