@@ -32,8 +32,8 @@ setparam -set COLLISION_X_MASK 1'1 logicpim_line_memory*/t:$memrd_v2
 
 
 # What a wire costs that another net has, in nextpnr's router2: 4 in the first round and 4 more in
-# each, where 0.5 and 2 more are usual. A net that can go round does so at once; by the usual prices
-# twice as many rounds were needed, each of them longer (docs/fpga.md).
+# each, where 0.5 and 2 more are usual. A net that can go round does so at once: by the usual prices
+# router2 stood still on most channels of 32 multipliers (docs/fpga.md).
 ROUTER2 = {"router2/initCurrCongWeight": "4", "router2/currCongWeightMult": "4",
            "router2/estimateWeight": "1"}
 
