@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from logicpim.spec.errors import ToolError
@@ -32,17 +33,36 @@ def version(tool: str) -> str:
     return f"{package} {importlib.metadata.version(package)}"
 
 
-def run(tool: str, arguments: list[str], folder: Path) -> None:
-    """Run a tool in ``folder``; :class:`ToolError` with its first complaint if it fails."""
+def run(tool: str, arguments: list[str], folder: Path,
+        watch: Callable[[], str | None] = lambda: None) -> None:
+    """Run a tool in ``folder``; :class:`ToolError` with its first complaint if it fails.
+
+    ``watch`` is asked now and then: where it has a reason, the tool is stopped, an error too.
+    """
     version(tool)
     module, _, call = _CALLS[tool]
     code = f"import sys, {module} as tool; sys.exit(tool.{call})"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, text=True,
-                          capture_output=True, check=False)
-    if done.returncode:
-        lines = (done.stderr + done.stdout).splitlines() or [f"status {done.returncode}"]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=folder, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            out, err = _output(process, watch)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        lines = (err + out).splitlines() or [f"status {process.returncode}"]
         found = [line for line in lines if "ERROR" in line or "wasm trap" in line]
         raise ToolError(f"{tool} failed: {(found or lines[-1:])[0].strip()}")
+
+
+def _output(process, watch) -> tuple[str, str]:
+    """What a tool printed, when it has ended."""
+    while True:
+        try:
+            return process.communicate(timeout=1)
+        except subprocess.TimeoutExpired:
+            if reason := watch():
+                raise ToolError(reason) from None
 
 
 def yosys(script: str, folder: Path, name: str = "script.ys") -> None:
