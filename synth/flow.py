@@ -2,6 +2,7 @@
 """From a board to its bitstream: Yosys, nextpnr and the packer of its FPGA's family."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from logicpim.spec.link import BAUD
 
 from . import tools
 from .boards.base import Board, BoardTop
+from .floorplan import place
 from .spread import spread
 
 TOP, CORE = "top", "prototype"
@@ -37,6 +39,16 @@ setparam -set COLLISION_X_MASK 1'1 logicpim_line_memory*/t:$memrd_v2
 ROUTER2 = {"router2/initCurrCongWeight": "4", "router2/currCongWeightMult": "4",
            "router2/estimateWeight": "1"}
 
+# Of the board's clock, what nextpnr is asked for. It leaves a wire on whatever way round is just
+# fast enough, so that what is asked for is reached by little, and what is reached is a matter of
+# luck; asked for more, it routes such wires again. It knows no end where that cannot be had.
+ASKED = 1.1
+
+# Rounds of router2 in which each net had its own wires and some missed the clock, until no more
+# can be hoped for; and rounds in all.
+LATE_ROUNDS, ROUNDS = 20, 1000
+ROUND = re.compile(r"iter=\d+ .*overused=(\d+)(?:.*tmgfail=(\d+))?")
+
 
 @dataclass(frozen=True)
 class Family:
@@ -50,6 +62,8 @@ class Family:
         Tools of :mod:`.tools`.
     constraints, bitstream : str
         Suffixes of the file with pins and of the result.
+    clock : str
+        What asks for a clock of ``hz`` in the former, where nextpnr's option does not reach it.
     arguments : callable
         From a platform, the arguments of nextpnr beside those that all have.
     pack : callable
@@ -58,6 +72,8 @@ class Family:
         Name in a report to the cells that count, each with its weight.
     settings : dict
         Of nextpnr, those that have no option: they travel in the netlist.
+    place : callable or None
+        Fixes cells of a channel in the netlist.
     spread : callable or None
         Adds LUTs to the netlist that keep a placement from being dense; returns their number.
     """
@@ -67,32 +83,34 @@ class Family:
     packer: str
     constraints: str
     bitstream: str
+    clock: str
     arguments: Callable
     pack: Callable
     resources: dict[str, dict[str, int]]
     settings: dict[str, str] = field(default_factory=dict)
+    place: Callable | None = None
     spread: Callable | None = None
 
 
 FAMILIES = {
     "ecp5": Family(
         synthesis="synth_ecp5", nextpnr="nextpnr-ecp5", packer="ecppack", constraints="lpf",
-        bitstream="bit",
+        bitstream="bit", clock='FREQUENCY NET "pll_clk" {hz} HZ;\n',
         # Of a channel this placer makes less wire than the default one. All boards of the family
         # have an LFE5U-85F, which `spread` is for.
         arguments=lambda p: [p._nextpnr_device_options[p.device], "--package",
                              p._nextpnr_package_options[p.package].upper(), "--speed", p.speed,
-                             "--placer", "static", "--router", "router2",
+                             "--placer", "static", "--router", "router2", "--tmg-ripup",
                              "--lpf", "top.lpf", "--textcfg", "placed"],
         pack=lambda p: ["--compress", "--input", "placed", "--bit", "top.bit"],
         resources={"luts": {"TRELLIS_COMB": 1}, "flip_flops": {"TRELLIS_FF": 1},
                    "dsps": {"MULT18X18D": 1}, "brams": {"DP16KD": 1}},
-        settings=ROUTER2, spread=spread),
+        settings=ROUTER2, place=place, spread=spread),
     "gw5a": Family(
         # Amaranth's pins bring buffers; Yosys would give some to the modules that it keeps too.
         synthesis="synth_gowin -family gw5a -noiopads",
         nextpnr="nextpnr-himbaechel-gowin", packer="gowin_pack", constraints="cst",
-        bitstream="fs",
+        bitstream="fs", clock="",
         arguments=lambda p: ["--device", p.part, "--vopt", f"family={p.family}", "--vopt",
                              "cst=top.cst", "--router", "router2", "--write", "placed.json"],
         pack=lambda p: ["-d", p.family, "-o", "top.fs", "placed.json"],
@@ -133,13 +151,14 @@ def build(board: Board, config: Config, work: Path, seed: int, note: Callable,
     note("synthesising with Yosys")
     with _followed(work / "script.ys.log", progress):
         tools.yosys(_script(shared, family, board.clock_hz), work)
-    left_out = _prepare(work / "netlist.json", family)
-    note(f"placing and routing for {board.clock_hz / 1e6:g} MHz")
+    left_out = _prepare(work / "netlist.json", family, config)
+    note(f"placing and routing for {board.clock_hz / 1e6:g} MHz or more")
     with _followed(work / "nextpnr.log", progress):
         tools.run(family.nextpnr, [
             *family.arguments(platform), "--json", "netlist.json", "--freq",
-            f"{board.clock_hz / 1e6:g}", "--seed", str(seed), "--report", "report.json",
-            "--timing-allow-fail", "-q", "-l", "nextpnr.log"], work)
+            f"{ASKED * board.clock_hz / 1e6:g}", "--seed", str(seed), "--report", "report.json",
+            "--timing-allow-fail", "-q", "-l", "nextpnr.log"], work,
+            lambda: _in_vain(work / "nextpnr.log", board))
     report = json.loads((work / "report.json").read_text())
     found = _figures(report, family)
     found["luts"] -= left_out
@@ -150,6 +169,17 @@ def build(board: Board, config: Config, work: Path, seed: int, note: Callable,
     note("packing the bitstream")
     tools.run(family.packer, family.pack(platform), work)
     return found
+
+
+def _in_vain(log: Path, board: Board) -> str | None:
+    """Why a router that writes this log need not go on, if that is so."""
+    rounds = ROUND.findall(log.read_text(errors="replace")) if log.exists() else []
+    late = sum(overused == "0" and missed not in ("", "0") for overused, missed in rounds)
+    if late < LATE_ROUNDS and len(rounds) < ROUNDS:
+        return None
+    return (f"{board.name} cannot be routed for {ASKED * board.clock_hz / 1e6:g} MHz, {ASKED:g} "
+            f"times the {board.clock_hz / 1e6:g} MHz it is to run at: try another --seed, a lower "
+            f"--mhz, or a smaller configuration (--set)")
 
 
 @contextmanager
@@ -182,15 +212,18 @@ def _write(board: Board, config: Config, platform, family: Family, work: Path) -
     for name, text in texts.items():
         (work / f"{name}.il").write_text(text)
     pins = f"{TOP}.{family.constraints}"
-    (work / pins).write_text(_text(plan.files[pins]))
+    asked = family.clock.format(hz=round(ASKED * board.clock_hz))
+    (work / pins).write_text(f"{_text(plan.files[pins])}\n{asked}")
     return list(registry.modules)
 
 
-def _prepare(netlist: Path, family: Family) -> int:
-    """Settings and fixed LUTs into a netlist of Yosys (JSON); returns how many LUTs."""
+def _prepare(netlist: Path, family: Family, config: Config) -> int:
+    """Settings, places and fixed LUTs into a netlist of Yosys (JSON); returns how many LUTs."""
     design = json.loads(netlist.read_text())
     top = design["modules"][TOP]
     top["settings"] = {**top.get("settings", {}), **family.settings}
+    if family.place:
+        family.place(design["modules"], TOP, config)
     left_out = family.spread(design["modules"], TOP) if family.spread else 0
     netlist.write_text(json.dumps(design))
     return left_out

