@@ -9,13 +9,13 @@ from .config import Config, Tile
 from .dram import Organisation
 from .errors import ConfigError
 
-# 32 multipliers for an LFE5U-85F, without the function modules (docs/fpga.md). Two rows, as each
+# 64 multipliers for an LFE5U-85F, without the function modules (docs/fpga.md). Two rows, as each
 # has three adders of 32 bits behind it; one bundle of DRAM, as each of its words lasts two beats.
 _BOARD = Config(
-    tile=Tile(tokens=2, rows=2, depth=8), functions=False,
+    tile=Tile(tokens=4, rows=2, depth=8), functions=False,
     dram=Organisation(ranks=1, bank_groups=2, banks_per_group=1, rows=64, columns=32,
                       bundle_banks=2),
-    timing="bram", input_buffer_bytes=32768, temp_buffer_bytes=32768, word_fifo=8, queue_depth=4)
+    timing="bram", input_buffer_bytes=65536, temp_buffer_bytes=65536, word_fifo=8, queue_depth=4)
 
 PRESETS = {
     config.name: config for config in (
@@ -30,7 +30,7 @@ PRESETS = {
                host_burst=4),
         _BOARD.replace(name="ulx3s-85f"),
         _BOARD.replace(name="ecpix5-85f"),
-        # The smallest channel: of 32 multipliers nextpnr takes too long to place one in this FPGA.
+        # The smallest channel: nextpnr takes too long to place one of 32 multipliers in this FPGA.
         _BOARD.replace(name="tang-mega-138k",
                        tile=Tile(tokens=1, rows=2, depth=4, groups=1),
                        dram=Organisation(ranks=1, bank_groups=2, banks_per_group=2, rows=16,
