@@ -81,11 +81,16 @@ def test_neighbours():
     modules = netlist(config)
     floorplan.place(modules, "top", config)
     found, _ = placed(modules)
+    starts = {}
     for t in range(4):
         for r in range(2):
             unit = [place for path, place in found.items() if f".pu_{t}_{r}." in path]
             assert len(unit) == 8 and len({y for _, y, _ in unit}) == 1
             assert max(x for x, *_ in unit) - min(x for x, *_ in unit) < 3 * 9
+            starts.setdefault(unit[0][1], []).append(min(x for x, *_ in unit))
+    # Units have equal shares of their row, for the logic around them.
+    assert [len(row) for row in starts.values()] == [4, 4]
+    assert all(b - a > 24 for row in starts.values() for a, b in zip(row, row[1:], strict=False))
     rows = [{y for path, (_, y, _) in found.items()
              if (m := re.search(r"_buffer\.lines\.cell_(\d+)\.", path)) and int(m[1]) // 8 == t}
             for t in range(4)]
