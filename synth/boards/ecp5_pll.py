@@ -12,13 +12,11 @@ def ecp5_pll(in_hz: int, out_hz: int):
 
     Raises ValueError where no setting makes ``out_hz`` exactly.
     """
-    settings = [(abs(out_hz * op - 600e6), ki, fb, op)
-                for ki in range(1, 17) for fb in range(1, 65) for op in range(1, 129)
-                if in_hz * fb == out_hz * ki and _VCO[0] <= out_hz * op <= _VCO[1]
-                and _DETECTOR[0] <= in_hz / ki <= _DETECTOR[1]]
-    if not settings:
-        raise ValueError(f"no setting of the PLL makes {out_hz} Hz of {in_hz} Hz")
-    _, ki, fb, op = min(settings)
+    setting = min(_settings(in_hz, out_hz), default=None)
+    if setting is None:
+        raise ValueError(f"no setting of the PLL makes {out_hz / 1e6:g} MHz of "
+                         f"{in_hz / 1e6:g} MHz: --mhz {_nearest(in_hz, out_hz)} is nearest")
+    _, ki, fb, op = setting
 
     def add(m, clock_in, clock_out):
         locked = Signal()
@@ -34,3 +32,21 @@ def ecp5_pll(in_hz: int, out_hz: int):
             o_CLKOP=clock_out, o_LOCK=locked)
         return locked
     return add
+
+
+def _settings(in_hz: int, out_hz: int):
+    """(distance of the oscillator from the middle of its range, dividers ki, fb, op) of each."""
+    for ki in range(1, 17):
+        fb, rest = divmod(out_hz * ki, in_hz)
+        if rest or not 1 <= fb <= 64 or not _DETECTOR[0] <= in_hz / ki <= _DETECTOR[1]:
+            continue
+        yield from ((abs(out_hz * op - 600e6), ki, fb, op) for op in range(1, 129)
+                    if _VCO[0] <= out_hz * op <= _VCO[1])
+
+
+def _nearest(in_hz: int, out_hz: int) -> str:
+    """The next whole megahertz below and above that can be made."""
+    made = [mhz for mhz in range(1, 401) if any(_settings(in_hz, mhz * 1_000_000))]
+    below = [mhz for mhz in made if mhz * 1_000_000 < out_hz][-1:]
+    above = [mhz for mhz in made if mhz * 1_000_000 > out_hz][:1]
+    return " or ".join(str(mhz) for mhz in below + above)

@@ -182,5 +182,11 @@ def test_pll(clock):
     found = Module.submodules.pll.parameters
     assert 25 * found["CLKFB_DIV"] == clock * found["CLKI_DIV"]
     assert 400 <= clock * found["CLKOP_DIV"] <= 800
-    with pytest.raises(ConfigError, match="PLL"):
-        boards.board("ulx3s-85f").at(1)
+
+
+@pytest.mark.parametrize("name, mhz, nearest", [
+    ("ecpix5-85f", 73, "70 or 75"), ("ulx3s-85f", 3, "5"), ("ulx3s-85f", 401, "400")])
+def test_pll_cannot(name, mhz, nearest):
+    """The error says what can be had."""
+    with pytest.raises(ConfigError, match=f"PLL makes {mhz} MHz of .*--mhz {nearest} is nearest"):
+        boards.board(name).at(mhz * 1_000_000)
