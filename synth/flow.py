@@ -41,7 +41,7 @@ ROUTER2 = {"router2/initCurrCongWeight": "4", "router2/currCongWeightMult": "4",
 
 # Of the board's clock, what nextpnr is asked for. It leaves a wire on whatever way round is just
 # fast enough, so that what is asked for is reached by little, and what is reached is a matter of
-# luck; asked for more, it routes such wires again. It knows no end where that cannot be had.
+# luck; asked for more, it routes such wires again, for 1,500 rounds where that cannot be had.
 ASKED = 1.1
 
 # Rounds of router2 in which each net had its own wires and some missed the clock, until no more
