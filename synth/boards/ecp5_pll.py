@@ -5,6 +5,7 @@ from amaranth.hdl import Instance, Signal
 
 _VCO = 400e6, 800e6
 _DETECTOR = 3.125e6, 400e6  # at the phase detector
+_OUTPUT_MHZ = range(1, 401)  # whole ones, up to the highest
 
 
 def ecp5_pll(in_hz: int, out_hz: int):
@@ -46,7 +47,7 @@ def _settings(in_hz: int, out_hz: int):
 
 def _nearest(in_hz: int, out_hz: int) -> str:
     """The next whole megahertz below and above that can be made."""
-    made = [mhz for mhz in range(1, 401) if any(_settings(in_hz, mhz * 1_000_000))]
+    made = [mhz for mhz in _OUTPUT_MHZ if any(_settings(in_hz, mhz * 1_000_000))]
     below = [mhz for mhz in made if mhz * 1_000_000 < out_hz][-1:]
     above = [mhz for mhz in made if mhz * 1_000_000 > out_hz][:1]
     return " or ".join(str(mhz) for mhz in below + above)
